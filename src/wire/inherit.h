@@ -1,0 +1,21 @@
+// SPDX-License-Identifier: MIT
+// What crosses exec between Pando's own processes: fd numbers and argument words. Nothing else is inherited.
+#pragma once
+
+// `pando run` execs the keeper with these descriptors open; all others are closed on exec.
+// An absent one is simply not open.
+enum inherit_fd {
+    INHERIT_LAUNCH = 3,   // sealed memfd: the struct launch, see launch.h
+    INHERIT_LOCK = 4,     // NAME.lock, flock'ed: who holds it is the instance
+    INHERIT_CONTROL = 5,  // the listening control socket
+    INHERIT_PROGRAM = 6,  // O_PATH of the `pando` executable that the keeper starts as the primary
+    INHERIT_READY = 7,    // write end; the primary tells a detaching `run -d` how it went (enum inherit_ready, then text)
+    INHERIT_KEEPER_END,
+    // The keeper starts the primary with this one.
+    INHERIT_CHANNEL = 3,
+};
+
+// First byte on INHERIT_READY; the rest until end of file is text for the user.
+enum inherit_ready { INHERIT_READY_UP = 'U', INHERIT_READY_FAILED = 'F' };
+
+#define INHERIT_PRIMARY_VERB "--primary"  // argv[1] of the primary: `pando --primary NAME`

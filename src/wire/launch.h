@@ -1,0 +1,61 @@
+// SPDX-License-Identifier: MIT
+// What the user asked for: the options of `pando run`, the command, its environment and directory. The command line makes
+// it; it travels as JSON in a sealed memfd; the primary reads it. One per generation.
+#pragma once
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+#include "error.h"
+
+#define LAUNCH_WORKERS_MAX 1024
+#define LAUNCH_NAME_MAX 63  // letters, digits, '.', '_', '-'; not starting with '.' or '-'
+
+enum launch_ready { LAUNCH_READY_LISTEN, LAUNCH_READY_NOTIFY, LAUNCH_READY_FD, LAUNCH_READY_DELAY, LAUNCH_READY_COUNT };
+enum launch_log { LAUNCH_LOG_TEXT, LAUNCH_LOG_JSON, LAUNCH_LOG_COUNT };
+// How `bind` and `listen` reach Pando. AUTO is decided by probing; the others are for tests.
+enum launch_intercept { LAUNCH_INTERCEPT_AUTO, LAUNCH_INTERCEPT_READ, LAUNCH_INTERCEPT_HAND, LAUNCH_INTERCEPT_NONE, LAUNCH_INTERCEPT_COUNT };
+
+extern const char *const launch_ready_name[LAUNCH_READY_COUNT];
+extern const char *const launch_intercept_name[LAUNCH_INTERCEPT_COUNT];
+
+struct launch {
+    char name[LAUNCH_NAME_MAX + 1];
+    long workers;  // 0 = auto
+    bool detach, fail_fast, pin, has_user;
+    enum launch_ready ready;
+    int ready_fd;
+    uint64_t ready_delay_ns, ready_timeout_ns, kill_timeout_ns;
+    int stop_signal;
+    int own_port;  // 0 = none
+    enum launch_intercept intercept;
+    enum launch_log log_format;
+    bool log_is_terminal;  // the user reads Pando's lines on a terminal
+    uint32_t uid, gid;     // with has_user
+    uint32_t *groups;      // owned; supplementary groups of that user
+    size_t group_count;
+    char *user;       // owned, may be NULL: as typed
+    char *log_file;   // owned, may be NULL; absolute
+    char *directory;  // owned; absolute working directory of the workers
+    char *home;       // owned; the instance's run-time folder ($PANDO_DIR), absolute
+    char **argv;      // owned, NULL-terminated: the command
+    char **envp;      // owned, NULL-terminated: the caller's environment with -e applied, Pando's own variables not yet
+    uint64_t nofile_soft, nofile_hard;  // the caller's RLIMIT_NOFILE, which the workers get back
+};
+
+void launch_init(struct launch *launch);    // defaults of DESIGN.md section 7; environment and command empty
+void launch_deinit(struct launch *launch);  // zeroes; half-built is fine
+
+// Parses the arguments of `run` (argv[0] is the first option) up to and including the command, with `environ_base` as the
+// environment the workers start from. -EINVAL with a sentence for the user in `error` on anything wrong.
+int launch_parse(struct launch *launch, int argc, char **argv, char *const *environ_base, struct pando_error *error);
+// The option table as help text. `out` gets one line an option.
+void launch_print_options(void (*print)(const char *line));
+
+int launch_seal(const struct launch *launch);  // new sealed memfd, or -errno
+int launch_load(struct launch *launch, int memfd, struct pando_error *error);  // 0 or -errno; checks everything it reads
+
+// True when `name` may be an instance's name.
+bool launch_name_valid(const char *name);
