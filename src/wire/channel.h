@@ -21,7 +21,7 @@ enum keeper_verb {
     KEEPER_HELLO = 1,  // tell me everything: CHILD and HELD for each entry, then the reply
     KEEPER_HOLD,       // kind, key + 1 fd: keep a duplicate for the primaries to come; replaces what that kind and key had
     KEEPER_DROP,       // kind, key: close it. Unknown is fine
-    KEEPER_SPAWN,      // key = token; fds: the plan (plan.h), then the fds it names. Reply: pid, result, fds: pidfd [, listener]
+    KEEPER_SPAWN,      // key = token; fds: the plan (plan.h), then the fds it names. Reply: result, pid, fds: pidfd [, listener]; a failure has its enum spawn_stage in `kind`
     KEEPER_PEEK,       // pid, address, len: read a child's memory. Reply: result = bytes, data
     KEEPER_GETFD,      // pid, fd: duplicate a child's descriptor. Reply: fds: it
     KEEPER_KILL,       // pid, signo, to_group: signal a child (STOP and CONT too)
@@ -46,6 +46,7 @@ enum held_kind {
     HELD_NOTIFY_SOCKET,  // key = slot: its sd_notify datagram socket
     HELD_OUTPUT,         // key = token << 1 | is_stderr: read end of a worker's pipe; drained by the keeper while no primary lives
     HELD_READY_PIPE,     // key = token: read end of a worker's `--ready fd=N` pipe
+    HELD_CLIENT,         // connection of whoever waits for the end: closed by the keeper's own exit, the last of all
 };
 
 struct keeper_message {
