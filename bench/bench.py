@@ -9,6 +9,7 @@ shared machine (and it drifts by 10 % and more) hits both sides. CPU is the proc
 """
 
 import argparse
+import json
 import os
 import shutil
 import signal
@@ -18,7 +19,7 @@ import time
 from pathlib import Path
 from statistics import median, quantiles
 
-from lab import BENCH, Lab, LabError, ask, cpu_ns, free_port, memory_bytes
+from lab import BENCH, WARM_UP_MAX_S, Lab, LabError, ask, cpu_ns, free_port, memory_bytes
 from report import Table, machine, number, target, with_range
 
 NODE_APP = BENCH / "apps/node_http.js"
@@ -26,8 +27,8 @@ CONNECTIONS = 64
 WORKERS = 2
 FOREIGN_LIMIT = 0.1  # cores
 
-FULL = {"rounds": 5, "seconds": 4, "warm_up": 1.5, "short_seconds": 1.5, "kills": 50, "idle_seconds": 10}
-QUICK = {"rounds": 2, "seconds": 2, "warm_up": 0.5, "short_seconds": 0.5, "kills": 10, "idle_seconds": 3}
+FULL = {"rounds": 5, "seconds": 4, "warm_up": 30000, "short_seconds": 1.5, "kills": 50, "idle_seconds": 10}
+QUICK = {"rounds": 2, "seconds": 2, "warm_up": 5000, "short_seconds": 0.5, "kills": 10, "idle_seconds": 3}
 
 
 def progress(text):
@@ -93,6 +94,8 @@ def table_node(lab, size, mode):
             f"{100 * median(values(runs, 'busiest')):.0f} %", number(sum(values(runs, "failed")))])
     if mode == "close":
         faster = pando and median_ratio(pando, rr, "per_second")
+        if pando:
+            table.notes.append(f"Pando's mode: {lab.pando_mode}")
         table.notes.append(target("Pando's conn/s >= 1.8 x SCHED_RR's", faster, lambda ratio: ratio >= 1.8))
     cost = pando and median_ratio(pando, none, "cpu_us")
     table.notes.append(target(f"Pando's CPU per {unit} <= 1.05 x SCHED_NONE's", cost, lambda ratio: ratio <= 1.05, 3))
@@ -125,7 +128,7 @@ def table_pull(lab, size):
         for connections in (4, CONNECTIONS):
             def measure(start, connections=connections):
                 with start() as server:
-                    return lab.measure(server, "close", connections, size["short_seconds"], size["short_seconds"] / 4)
+                    return lab.measure(server, "close", connections, size["short_seconds"], 2000)
 
             progress(f"C server, {workers} workers, {connections} connections")
             samples = in_rounds(size["rounds"], peers, measure)
@@ -161,11 +164,11 @@ def table_memory(lab, size, pm2):
     peers = node_peers(lab)
     if pm2:
         peers["PM2's daemon"] = lambda: lab.run_pm2(pm2, WORKERS, NODE_APP, free_port())
-    table = Table(f"3. Memory of the supervisor, {WORKERS} Node workers, after {size['warm_up']} s of load", ["server", "processes", "RSS MB", "PSS MB"])
+    table = Table(f"3. Memory of the supervisor, {WORKERS} Node workers, after {size['warm_up']:,} requests", ["server", "processes", "RSS MB", "PSS MB"])
     pando_mb = None
     for peer, start in peers.items():
         with start() as server:
-            lab.load(server, "close", CONNECTIONS, size["warm_up"])
+            lab.load(server, "close", CONNECTIONS, WARM_UP_MAX_S, size["warm_up"])
             sizes = [memory_bytes(pid) for pid in server.supervisor]
         rss, pss = ([bytes_ / 1e6 for bytes_ in column] for column in zip(*sizes))
         if peer == "Pando":
@@ -214,17 +217,18 @@ def ms_from_kill_to_answer(lab):
 
 def ms_from_start_to_answer(lab):
     """The floor: the bare program, from before fork to its first answer."""
-    port, processes = free_port(), []
+    port, pids = free_port(), []
 
     def start():
-        processes.append(subprocess.Popen([lab.epoll_server, str(port)], stdout=subprocess.DEVNULL))
+        quiet = [(os.POSIX_SPAWN_OPEN, 1, os.devnull, os.O_WRONLY, 0)]
+        pids.append(os.posix_spawn(lab.epoll_server, [lab.epoll_server, str(port)], os.environ, file_actions=quiet))
 
     try:
         return ms_to_first_answer(port, "", start)
     finally:
-        for process in processes:
-            process.kill()
-            process.wait()
+        for pid in pids:
+            os.kill(pid, signal.SIGKILL)
+            os.waitpid(pid, 0)
 
 
 def table_respawn(lab, size):
@@ -272,9 +276,11 @@ def table_idle(lab, size):
 
 def build_warnings(build):
     options = build / "meson-info/intro-buildoptions.json"
-    if options.exists() and '"b_sanitize", "value": "none"' not in options.read_text().replace("'", '"'):
-        return ["WARNING: this build may have sanitizers in it: its figures mean nothing"]
-    return []
+    if not options.exists():
+        return []
+    chosen = {option["name"]: option["value"] for option in json.loads(options.read_text())}
+    found = [f"{name}={chosen[name]}" for name, good in (("b_sanitize", ("none",)), ("optimization", ("2", "3"))) if chosen.get(name) not in good]
+    return [f"WARNING: built with {', '.join(found)}: the figures mean nothing"] if found else []
 
 
 def parse_arguments():
@@ -303,7 +309,7 @@ def main():
     wanted = arguments.only.split(",") if arguments.only else list(tables)
 
     start = time.monotonic()
-    head = machine(lab) + [f"{size['rounds']} interleaved rounds of {size['seconds']} s; nothing pinned; medians (and ranges) over the rounds"]
+    head = machine(lab) + [f"{size['rounds']} interleaved rounds of {size['seconds']} s after {size['warm_up']:,} requests to warm up; nothing pinned; medians (and ranges) over the rounds"]
     head += build_warnings(build)
     print("\n".join(head) + "\n", flush=True)
     done = []

@@ -22,6 +22,7 @@ from pathlib import Path
 
 BENCH = Path(__file__).resolve().parent
 START_TIMEOUT_S = 30
+WARM_UP_MAX_S = 20
 
 
 class LabError(Exception):
@@ -125,6 +126,7 @@ class Lab:
         self.scratch = tempfile.TemporaryDirectory(prefix="pando-bench-")
         self.log = Path(self.scratch.name) / "servers.log"
         self.has_pando = self.pando.exists()
+        self.pando_mode = None  # what the last instance's status called its mode
         for program in (self.load_generator, self.epoll_server):
             if not program.exists():
                 raise LabError(f"{program} is not there: build first (meson compile -C {build})")
@@ -191,6 +193,7 @@ class Lab:
                 return status and status["ready"] == workers
 
             self.wait_for("pando run", is_ready, process)
+            self.pando_mode = status["mode"]
             supervisor = [status["keeper_pid"], status["primary_pid"]]
             everybody = [status["keeper_pid"], *descendants(status["keeper_pid"])]
             yield Server(port, supervisor, [pid for pid in everybody if pid not in supervisor])
@@ -232,14 +235,15 @@ class Lab:
 
     # --- measuring ---
 
-    def load(self, server, mode, connections, seconds):
-        command = [self.load_generator, "-p", server.port, "-m", mode, "-c", connections, "-d", seconds]
+    def load(self, server, mode, connections, seconds, requests=0):
+        """Until the time is over, or the number of requests is reached if one is given."""
+        command = [self.load_generator, "-p", server.port, "-m", mode, "-c", connections, "-d", seconds, "-n", requests]
         run = subprocess.run(list(map(str, command)), capture_output=True, check=True, text=True, timeout=seconds + 60)
         return json.loads(run.stdout)
 
     def measure(self, server, mode, connections, seconds, warm_up):
-        """Loads the server; what was answered, and what it cost."""
-        self.load(server, mode, connections, warm_up)
+        """Loads the server; what was answered, and what it cost. The warm-up is a number of requests: a just-in-time compiler counts those."""
+        self.load(server, mode, connections, WARM_UP_MAX_S, warm_up)
         cpu_before = {pid: cpu_ns(pid) for pid in server.pids}
         sleeps_before = sum(map(sleeps, server.workers))
         busy_before, load_before, clock_before = machine_busy_s(), children_cpu_s(), time.monotonic()

@@ -11,6 +11,8 @@
 
 #include "clock.h"
 
+#define STR_DISTANCE_MAX 64  // longer words are no typing mistakes
+
 struct str_unit {
     const char *suffix;
     uint64_t factor;
@@ -126,6 +128,28 @@ int str_parse_signal(const char *text) {
         if (name && strcasecmp(name, text) == 0) return signo;
     }
     return -EINVAL;
+}
+
+static size_t str_min3(size_t a, size_t b, size_t c) {
+    size_t least = a < b ? a : b;
+    return least < c ? least : c;
+}
+
+// One row of the usual table at a time: row[j] is the distance of what was read of `a` to the first j characters of `b`.
+size_t str_distance(const char *a, const char *b) {
+    size_t row[STR_DISTANCE_MAX + 1];
+    size_t len = strnlen(b, STR_DISTANCE_MAX);
+    for (size_t j = 0; j <= len; j++) row[j] = j;
+    for (size_t i = 0; a[i] && i < STR_DISTANCE_MAX; i++) {
+        size_t diagonal = row[0];
+        row[0] = i + 1;
+        for (size_t j = 1; j <= len; j++) {
+            size_t above = row[j];
+            row[j] = str_min3(above + 1, row[j - 1] + 1, diagonal + (a[i] != b[j - 1]));
+            diagonal = above;
+        }
+    }
+    return row[len];
 }
 
 void str_free(char **text) {

@@ -72,7 +72,7 @@ void launch_deinit(struct launch *launch) {
     *launch = (struct launch){0};
 }
 
-static bool launch_name_char(char c) {
+bool launch_name_char(char c) {
     return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '.' || c == '_' || c == '-';
 }
 

@@ -49,7 +49,8 @@ void launch_init(struct launch *launch);    // defaults of DESIGN.md section 7; 
 void launch_deinit(struct launch *launch);  // zeroes; half-built is fine
 
 // Parses the arguments of `run` (argv[0] is the first option) up to and including the command, with `environ_base` as the
-// environment the workers start from. -EINVAL with a sentence for the user in `error` on anything wrong.
+// environment the workers start from, into a `launch` fresh from launch_init. 0; 1 when --help was asked for; -EINVAL with
+// a sentence for the user in `error` on anything wrong.
 int launch_parse(struct launch *launch, int argc, char **argv, char *const *environ_base, struct pando_error *error);
 // The option table as help text. `out` gets one line an option.
 void launch_print_options(void (*print)(const char *line));

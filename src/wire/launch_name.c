@@ -40,7 +40,7 @@ static bool launch_list_has(const char *list, const char *word, size_t len) {
     return false;
 }
 
-// Length without trailing slashes, and where the last component begins.
+// The last component of a path, trailing slashes aside.
 static const char *launch_base_name(const char *path, size_t *out_len) {
     size_t len = strlen(path);
     while (len > 1 && path[len - 1] == '/') len--;
@@ -93,34 +93,33 @@ static bool launch_name_copy(char out[static LAUNCH_NAME_MAX + 1], const char *t
     }
     if (len > LAUNCH_NAME_MAX) len = LAUNCH_NAME_MAX;
     for (size_t i = 0; i < len; i++) {
-        char one[2] = {text[i], '\0'};
-        out[i] = launch_name_valid(one) || text[i] == '.' ? text[i] : '-';
+        out[i] = launch_name_char(text[i]) ? text[i] : '-';
     }
     out[len] = '\0';
     return launch_name_valid(out);
 }
 
-static bool launch_name_from_script(char out[static LAUNCH_NAME_MAX + 1], const struct launch_interpreter *interpreter,
-                                    char *const *argv) {
-    const char *script = launch_find_script(interpreter, argv + 1);
-    if (!script) return false;
+// "com.example.Main", "module/com.example.Main" -> "Main"; files keep their rule.
+static const char *launch_class_name(const char *base, size_t *len) {
+    if (launch_ends_with(base, *len, ".jar") || launch_ends_with(base, *len, ".java")) return base;
+    const char *dot = memrchr(base, '.', *len);
+    if (!dot) return base;
+    *len -= (size_t)(dot + 1 - base);
+    return dot + 1;
+}
+
+static bool launch_name_from_path(char out[static LAUNCH_NAME_MAX + 1], const char *path, bool is_class) {
     size_t len;
-    const char *base = launch_base_name(script, &len);
-    bool is_file = launch_ends_with(base, len, ".jar") || launch_ends_with(base, len, ".java");
-    if (interpreter->is_class && !is_file) {
-        const char *dot = memrchr(base, '.', len);
-        size_t skip = dot ? (size_t)(dot + 1 - base) : 0;
-        return launch_name_copy(out, base + skip, len - skip);
-    }
-    bool is_module = script > argv[0] && launch_list_has(interpreter->naming, "-m", 2);
-    return launch_name_copy(out, base, is_module ? len : launch_without_extension(base, len));
+    const char *base = launch_base_name(path, &len);
+    if (is_class) base = launch_class_name(base, &len);
+    return launch_name_copy(out, base, launch_without_extension(base, len));
 }
 
 void launch_name_guess(char *const *argv, const char *directory, char out[static LAUNCH_NAME_MAX + 1]) {
     const struct launch_interpreter *interpreter = launch_find_interpreter(argv[0]);
-    if (interpreter && launch_name_from_script(out, interpreter, argv)) return;
-    size_t len;
-    const char *base = launch_base_name(argv[0], &len);
-    if (!interpreter && launch_name_copy(out, base, launch_without_extension(base, len))) return;
-    (void)directory;
+    const char *script = interpreter ? launch_find_script(interpreter, argv + 1) : NULL;
+    if (script && launch_name_from_path(out, script, interpreter->is_class)) return;
+    if (!script && launch_name_from_path(out, argv[0], false)) return;
+    if (directory && launch_name_from_path(out, directory, false)) return;
+    strcpy(out, "app");
 }

@@ -10,6 +10,8 @@
 
 extern const char *const launch_log_name[LAUNCH_LOG_COUNT];
 
+bool launch_name_char(char c);  // may be part of an instance's name
+
 // The index of `text` in a table of names, or -1.
 int launch_find_name(const char *const *names, size_t count, const char *text);
 

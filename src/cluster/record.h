@@ -1,0 +1,102 @@
+// SPDX-License-Identifier: MIT
+// The primary's memory: everything it must know after it was killed, in a memfd that the keeper holds. The primary writes
+// it as it goes; a successor maps it and is where the other was. What only this process can know (descriptors, watches)
+// is not here: the keeper hands the descriptors back.
+#pragma once
+
+#include <linux/seccomp.h>
+#include <netinet/in.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+
+#include "launch.h"
+
+#define RECORD_MAGIC UINT64_C(0x50616e646f526563)  // "PandoRec"
+#define RECORD_VERSION 1
+#define RECORD_ADDRESS_MAX 64     // addresses that workers bind; a bit each in a 64-bit mask
+#define RECORD_SOCKET_MAX 4096    // listening sockets of all addresses
+#define RECORD_HANDED_MAX 512     // sockets handed to workers and not yet listening or connected
+
+struct record_worker {
+    uint32_t state;  // enum worker_state; worker_move() alone writes it
+    int32_t pid;     // 0 = no process
+    uint64_t token;  // names this incarnation of the process; 0 = none
+    uint32_t generation;
+    uint32_t restarts;  // processes started here, less the first
+    uint32_t failures;  // in a row; decides the wait before the next start
+    uint64_t since_ns;  // of the present state
+    uint64_t started_ns;
+    uint64_t deadline_ns;      // of the present state; CLOCK_NEVER = none
+    uint64_t first_listen_ns;  // 0 = this process has not listened yet
+    uint64_t addresses;        // bit a: it listens on record.address[a]
+    uint64_t next_look_ns;     // while draining: when to look for open connections again
+    int32_t last_status;       // as from waitpid(2)
+    bool has_last, last_oom;
+    bool wanted;         // the slot shall have a worker
+    bool restart_due;    // `pando restart` has not come to it yet
+    bool warned;         // its ready time-out was reported
+    bool frozen;         // stopped by us: thaw it, whatever happens
+    bool told;           // draining: it has got its stop signal
+    bool ready_sign;     // READY=1 or the newline came
+    bool hides;          // while it starts: its memory could not be read
+};
+
+// What a program bound: one SO_REUSEPORT group, or one unix path.
+struct record_address {
+    bool used, listened;
+    bool per_slot;    // one socket a slot instead of one a generation: for programs that poll, then accept blocking
+    bool judged;      // no longer suspected of that
+    uint8_t v6only;
+    int32_t type;      // SOCK_STREAM, SOCK_DGRAM, SOCK_SEQPACKET
+    uint32_t look_count;
+    uint64_t look_ns;  // when to look how its workers wait
+    uint64_t bound_ns;
+    socklen_t len;
+    union {
+        struct sockaddr any;
+        struct sockaddr_in in;
+        struct sockaddr_in6 in6;
+        struct sockaddr_un un;  // an absolute path, or an abstract name
+        struct sockaddr_storage storage;
+    } at;
+};
+
+// A listening socket of ours. Its row number is its key with the keeper.
+struct record_socket {
+    bool used;
+    bool live;         // steering may choose it
+    uint8_t address;
+    int32_t slot;      // -1: shared by its generation
+    uint32_t generation;
+    uint32_t index;    // place in the kernel's group: order of listen(2), swap-with-last on close
+    uint64_t inode;
+};
+
+struct record {
+    uint64_t magic;
+    uint32_t version, size;
+    uint32_t generation;
+    uint32_t wanted;           // workers
+    uint32_t slot_end;         // slots from here on were never used
+    uint32_t socket_end;       // the same for socket rows
+    uint32_t intercept;        // enum launch_intercept in force, never AUTO
+    uint32_t primaries;        // started so far
+    uint64_t next_incarnation;
+    uint64_t started_ns;
+    uint64_t generation_addresses;  // what this generation's first ready worker listened on
+    uint64_t generation_first_ns;   // its first listen
+    uint64_t lines_lost;
+    bool ever_ready, stopping, stop_now, port_zero_warned, up_told;
+    int32_t exit_code;
+    uint64_t notified_token;        // whose notification is in `notified`; 0 = none is being answered
+    struct seccomp_notif notified;  // received straight into here, so that the next primary can answer it
+    struct record_worker worker[LAUNCH_WORKERS_MAX];
+    struct record_address address[RECORD_ADDRESS_MAX];
+    struct record_socket socket[RECORD_SOCKET_MAX];
+};
+
+int record_create(struct record **out_record, int *out_memfd);  // zeroed, version set; the mapping lives as long as the process
+int record_map(int memfd, struct record **out_record);          // -EPROTO when it is not one of ours
