@@ -92,10 +92,9 @@ def table_node(lab, size, mode):
             with_range(values(runs, "cpu_us"), 1), number(median_ratio(runs, none, "cpu_us"), 3), number(median(values(runs, "supervisor_us")), 3),
             *(number(median(run.latency_us[which] for run in runs) / 1000, 1) for which in ("p50", "p99")),
             f"{100 * median(values(runs, 'busiest')):.0f} %", number(sum(values(runs, "failed")))])
+    table.notes += mode_note(lab)
     if mode == "close":
         faster = pando and median_ratio(pando, rr, "per_second")
-        if pando:
-            table.notes.append(f"Pando's mode: {lab.pando_mode}")
         table.notes.append(target("Pando's conn/s >= 1.8 x SCHED_RR's", faster, lambda ratio: ratio >= 1.8))
     cost = pando and median_ratio(pando, none, "cpu_us")
     table.notes.append(target(f"Pando's CPU per {unit} <= 1.05 x SCHED_NONE's", cost, lambda ratio: ratio <= 1.05, 3))
@@ -147,8 +146,12 @@ def table_pull(lab, size):
     table.notes = [
         "own sockets: the same program without Pando, each process with its own SO_REUSEPORT socket: no vain wake-up is possible",
         "exclusive: the program waits with EPOLLEXCLUSIVE; without it the kernel wakes every idle worker for every connection",
-        *failures(everything), *disturbance(everything)]
+        *mode_note(lab), *failures(everything), *disturbance(everything)]
     return table
+
+
+def mode_note(lab):
+    return [f"Pando's balance mode: {lab.pando_mode}"] if lab.pando_mode else []
 
 
 def failures(samples_of_peers):
@@ -290,7 +293,10 @@ def parse_arguments():
     parser.add_argument("--write", action="store_true", help="also write bench/results.md")
     parser.add_argument("--only", metavar="1a,1b,2..", help="only these tables")
     parser.add_argument("--with-pm2", action="store_true", help="also measure PM2's daemon, fetched by npm into the build folder")
-    return parser.parse_args()
+    arguments = parser.parse_args()
+    if arguments.write and arguments.only:
+        parser.error("--write writes all tables: not with --only")
+    return arguments
 
 
 def main():

@@ -3,7 +3,7 @@
 #
 #   tools/deps.sh run      to build and run Pando
 #   tools/deps.sh test     the same, and what `make test` starts
-#   tools/deps.sh bench    the same as run, and what `make bench` measures against
+#   tools/deps.sh bench    the same as run, and what `make bench` measures with
 #
 # When everything is there it does nothing, at once. It needs root or sudo only when a package is missing.
 set -eu
@@ -11,7 +11,7 @@ set -eu
 RUN="gcc libc6-dev meson ninja-build pkg-config libuv1-dev libseccomp-dev libjansson-dev libcmocka-dev"
 TEST="python3 python3-pytest python3-pytest-xdist python3-uvicorn golang-go ruby ruby-webrick php-cli perl
       curl libcap2-bin util-linux iproute2 valgrind"
-BENCH="wrk nginx-light python3"
+BENCH=python3
 
 # A program that other packages may bring as well: its Debian package only where it is not there at all.
 unless_found() { command -v "$1" >/dev/null 2>&1 || echo "$2"; }

@@ -43,10 +43,13 @@ int str_parse_number(const char *text, long min, long max, long *out) {
     const char *digits = *text == '-' ? text + 1 : text;
     if (!str_is_digit(*digits)) return -EINVAL;
     char *end;
+    int saved = errno;
     errno = 0;
     long number = strtol(text, &end, 10);
+    bool overflow = errno == ERANGE;
+    errno = saved;
     if (*end) return -EINVAL;
-    if (errno == ERANGE || number < min || number > max) return -ERANGE;
+    if (overflow || number < min || number > max) return -ERANGE;
     *out = number;
     return 0;
 }

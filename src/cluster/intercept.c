@@ -408,6 +408,12 @@ void intercept_resume(struct intercept *intercept, struct worker *worker) {
     record->notified_token = 0;
 }
 
+bool intercept_has_bound(const struct intercept *intercept, uint64_t token, int address) {
+    for (int i = 0; i < INTERCEPT_BOUND_MAX; i++)
+        if (intercept->bound[i].token == token && intercept->bound[i].address == address) return true;
+    return false;
+}
+
 void intercept_forget(struct intercept *intercept, uint64_t token) {
     handed_forget(&intercept->handed, token);
     for (int i = 0; i < INTERCEPT_BOUND_MAX; i++)

@@ -33,10 +33,12 @@ struct record_worker {
     uint64_t first_listen_ns;  // 0 = this process has not listened yet
     uint64_t addresses;        // bit a: it listens on record.address[a]
     uint64_t next_look_ns;     // while draining: when to look for open connections again
+    uint64_t frozen_ns;        // when it was stopped for that
     int32_t last_status;       // as from waitpid(2)
     bool has_last, last_oom;
     bool wanted;         // the slot shall have a worker
     bool restart_due;    // `pando restart` has not come to it yet
+    bool restarting;     // ended for that; its successor is not ready yet
     bool warned;         // its ready time-out was reported
     bool frozen;         // stopped by us: thaw it, whatever happens
     bool told;           // draining: it has got its stop signal
@@ -48,11 +50,11 @@ struct record_worker {
 struct record_address {
     bool used, listened;
     bool per_slot;    // one socket a slot instead of one a generation: for programs that poll, then accept blocking
-    bool judged;      // no longer suspected of that
+    bool judged;       // its listener was seen to be non-blocking, or how its workers wait has been seen
     uint8_t v6only;
     int32_t type;      // SOCK_STREAM, SOCK_DGRAM, SOCK_SEQPACKET
     uint32_t look_count;
-    uint64_t look_ns;  // when to look how its workers wait
+    uint64_t look_ns;  // when to look how its workers wait; CLOCK_NEVER = not to be looked at
     uint64_t bound_ns;
     socklen_t len;
     union {
@@ -88,6 +90,7 @@ struct record {
     uint64_t started_ns;
     uint64_t generation_addresses;  // what this generation's first ready worker listened on
     uint64_t generation_first_ns;   // its first listen
+    uint64_t generation_first_token;
     uint64_t lines_lost;
     bool ever_ready, stopping, stop_now, port_zero_warned, up_told;
     int32_t exit_code;

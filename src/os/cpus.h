@@ -10,11 +10,11 @@
 #define CPUS_SOURCE_SIZE 160
 
 struct cpus {
-    int count;           // the smallest of what follows, rounded up, at least 1
-    int online;          // sysconf(_SC_NPROCESSORS_ONLN)
-    int affinity;        // sched_getaffinity(2); reflects the cpuset as well; 0 = unknown
-    int cpuset;          // processors in the cgroup's effective cpuset; 0 = no cpuset controller found
-    double quota;        // smallest quota/period along the path; CPUS_NO_LIMIT = none
+    int count;                             // the smallest of what follows, rounded up, at least 1
+    int online;                            // sysconf(_SC_NPROCESSORS_ONLN)
+    int affinity;                          // sched_getaffinity(2); reflects the cpuset as well; 0 = unknown
+    int cpuset;                            // processors in the cgroup's effective cpuset; 0 = no cpuset controller found
+    double quota;                          // smallest quota/period along the path; CPUS_NO_LIMIT = none
     char cpuset_source[CPUS_SOURCE_SIZE];  // file the number came from, without root_prefix; "" = none
     char quota_source[CPUS_SOURCE_SIZE];   // a path that does not fit keeps its end, after "..."
 };

@@ -89,10 +89,10 @@ static enum dump_next on_end(struct dump *dump, const struct nlmsghdr *header) {
 
 static enum dump_next on_message(struct dump *dump, const struct nlmsghdr *header) {
     switch (header->nlmsg_type) {
-    case SOCK_DIAG_BY_FAMILY: return on_socket(dump, header);
-    case NLMSG_DONE:
-    case NLMSG_ERROR: return on_end(dump, header);
-    default: return DUMP_MORE;
+        case SOCK_DIAG_BY_FAMILY: return on_socket(dump, header);
+        case NLMSG_DONE:
+        case NLMSG_ERROR: return on_end(dump, header);
+        default: return DUMP_MORE;
     }
 }
 

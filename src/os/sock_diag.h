@@ -8,11 +8,11 @@
 #include <sys/types.h>
 
 struct sock_diag_tcp {
-    uint64_t inode;    // 0: not (or no longer) owned by a process, e.g. in an accept queue
-    uid_t uid;         // the socket's owner
-    uint8_t state;     // TCP_ESTABLISHED ... of <netinet/tcp.h>; 12 = a handshake under way (TCP_NEW_SYN_RECV)
+    uint64_t inode;  // 0: not (or no longer) owned by a process, e.g. in an accept queue
+    uid_t uid;       // the socket's owner
+    uint8_t state;   // TCP_ESTABLISHED ... of <netinet/tcp.h>; 12 = a handshake under way (TCP_NEW_SYN_RECV)
     uint16_t local_port, remote_port;
-    uint32_t receive_queue, send_queue;      // bytes unread by the program (an unread end of file: one more) / not yet acknowledged
+    uint32_t receive_queue, send_queue;       // bytes unread by the program (an unread end of file: one more) / not yet acknowledged
     uint32_t last_received_ms, last_sent_ms;  // ms since data last arrived / left (tcp_info); 0 when unknown
 };
 

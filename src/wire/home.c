@@ -136,8 +136,9 @@ int home_lock(int dirfd, const char *name, pid_t *out_pid, struct pando_error *e
         scoped_fd lock = openat(dirfd, file, O_RDWR | O_CREAT | O_NOFOLLOW | O_CLOEXEC, 0600);
         if (lock < 0) return error_set(error, errno, "open the lock file %s", file);
         if (flock(lock, LOCK_EX | LOCK_NB)) {
-            if (errno == EWOULDBLOCK) *out_pid = home_lock_pid(lock);
-            return error_set(error, errno, "lock %s", file);
+            int err = errno;
+            if (err == EWOULDBLOCK) *out_pid = home_lock_pid(lock);
+            return error_set(error, err, "lock %s", file);
         }
         if (home_lock_is_current(lock, dirfd, file)) return fd_take(&lock);
     }
