@@ -1,0 +1,19 @@
+// SPDX-License-Identifier: MIT
+// Where lines leave Pando: standard output, standard error, or a log file with rotation. A thread does the writing, so that
+// a reader that stalls, or a full disk, costs lines (counted, and said when it reads on) and never the service.
+// Thread-safe: outlet_write may be called from any thread.
+#pragma once
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+struct outlet;
+
+struct outlet *outlet_open_fd(int fd);  // borrowed for ever; NULL when out of memory or threads
+// A file of at most 10 MB, with one older beside it (PATH.1). Appends. NULL as above; that it cannot be opened is tried again.
+struct outlet *outlet_open_file(const char *path);
+void outlet_write(struct outlet *outlet, const char *line, size_t len);  // whole line, newline included
+void outlet_reopen(struct outlet *outlet);                               // a file: someone else moved it away
+uint64_t outlet_lost(const struct outlet *outlet);                       // lines dropped so far
+void outlet_flush(struct outlet *outlet, unsigned timeout_ms);           // waits until all is written, so long at most
