@@ -1,11 +1,14 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: MIT
-"""Pando's benchmarks: what it costs beside Node's own cluster, in five tables. `make bench` runs it; it judges but never fails on a figure.
+"""Pando's benchmarks: what it costs beside Node's own cluster, in five tables.
 
-How it is measured. Load generator and servers share the machine's cores and nothing is pinned: where the kernel puts them is part of what is
-compared, and it is the same for all. A round measures each peer once, one after the other, each started afresh and warmed up; the next
-round goes in the opposite order. Figures are medians over the rounds, ratios are medians of the ratios within a round, so that what drifts on a
-shared machine (and it drifts by 10 % and more) hits both sides. CPU is the process CPU clock of every process of the server.
+`make bench` runs it; it judges the figures against their targets but never fails on one.
+
+How it is measured. Load generator and servers share the machine's cores and nothing is pinned: where the kernel puts them is
+part of what is compared, and the same for all. A round measures each peer once, one after the other, each started afresh and
+warmed up; the next round goes in the opposite order. Figures are medians over the rounds, ratios are medians of the ratios
+within a round, so that what drifts on a shared machine (and it drifts by 10 % and more) hits both sides. CPU is the process
+CPU clock of every process of the server.
 """
 
 import argparse
@@ -57,7 +60,7 @@ def disturbance(samples_of_peers):
     foreign = [sample.foreign_cores for samples in samples_of_peers for sample in samples]
     busy = sum(share > FOREIGN_LIMIT for share in foreign)
     if busy:
-        return [f"DISTURBED: in {busy} of {len(foreign)} runs other processes used more than {FOREIGN_LIMIT} cores (most: {max(foreign):.1f})"]
+        return [f"DISTURBED: in {busy} of {len(foreign)} runs other processes used over {FOREIGN_LIMIT} cores (most: {max(foreign):.1f})"]
     return []
 
 
@@ -85,11 +88,13 @@ def table_node(lab, size, mode):
     table = Table(
         f"1{'a' if mode == 'close' else 'b'}. Node http, {WORKERS} workers, {CONNECTIONS} connections, "
         + ("a new connection for each request" if mode == "close" else "keep-alive"),
-        ["server", f"{unit}/s", "x RR", f"CPU us/{unit}", "x NONE", "of it supervisor", "p50 ms", "p99 ms", "busiest worker", "failed"])
+        ["server", f"{unit}/s", "x RR", f"CPU us/{unit}", "x NONE", "of it supervisor", "p50 ms", "p99 ms", "busiest worker",
+         "failed"])
     for peer, runs in samples.items():
         table.rows.append([
             peer, with_range(values(runs, "per_second")), number(median_ratio(runs, rr, "per_second"), 2),
-            with_range(values(runs, "cpu_us"), 1), number(median_ratio(runs, none, "cpu_us"), 3), number(median(values(runs, "supervisor_us")), 3),
+            with_range(values(runs, "cpu_us"), 1), number(median_ratio(runs, none, "cpu_us"), 3),
+            number(median(values(runs, "supervisor_us")), 3),
             *(number(median(run.latency_us[which] for run in runs) / 1000, 1) for which in ("p50", "p99")),
             f"{100 * median(values(runs, 'busiest')):.0f} %", number(sum(values(runs, "failed")))])
     table.notes += mode_note(lab)
@@ -110,7 +115,8 @@ def table_node(lab, size, mode):
 def table_pull(lab, size):
     table = Table(
         "2. CPU per connection against the number of workers: a C epoll server, a new connection for each request",
-        ["workers, connections at once", "own sockets us", "Pando us", "x own", "Pando exclusive us", "x own", "wake-ups/conn: own", "Pando", "exclusive"])
+        ["workers, connections at once", "own sockets us", "Pando us", "x own", "Pando exclusive us", "x own",
+         "wake-ups/conn: own", "Pando", "exclusive"])
     everything = []
     for workers in (2, 16, 64):
         def bare(arguments, workers=workers):
@@ -142,7 +148,8 @@ def table_pull(lab, size):
 
             table.rows.append([
                 f"{workers}, {connections}", cell("own", "workers_us", 1), cell("pando", "workers_us", 1), ratio("pando"),
-                cell("exclusive", "workers_us", 1), ratio("exclusive"), *(cell(name, "wakeups", 2) for name in ("own", "pando", "exclusive"))])
+                cell("exclusive", "workers_us", 1), ratio("exclusive"),
+                *(cell(name, "wakeups", 2) for name in ("own", "pando", "exclusive"))])
     table.notes = [
         "own sockets: the same program without Pando, each process with its own SO_REUSEPORT socket: no vain wake-up is possible",
         "exclusive: the program waits with EPOLLEXCLUSIVE; without it the kernel wakes every idle worker for every connection",
@@ -167,7 +174,8 @@ def table_memory(lab, size, pm2):
     peers = node_peers(lab)
     if pm2:
         peers["PM2's daemon"] = lambda: lab.run_pm2(pm2, WORKERS, NODE_APP, free_port())
-    table = Table(f"3. Memory of the supervisor, {WORKERS} Node workers, after {size['warm_up']:,} requests", ["server", "processes", "RSS MB", "PSS MB"])
+    title = f"3. Memory of the supervisor, {WORKERS} Node workers, after {size['warm_up']:,} requests"
+    table = Table(title, ["server", "processes", "RSS MB", "PSS MB"])
     pando_mb = None
     for peer, start in peers.items():
         with start() as server:
@@ -190,7 +198,8 @@ def install_pm2(build):
     pm2 = build / "bench-pm2/node_modules/.bin/pm2"
     if not pm2.exists():
         progress("npm install pm2")
-        subprocess.run(["npm", "install", "--prefix", build / "bench-pm2", "--no-audit", "--no-fund", "pm2@5.4.3"], check=True, stdout=sys.stderr)
+        command = ["npm", "install", "--prefix", build / "bench-pm2", "--no-audit", "--no-fund", "pm2@5.4.3"]
+        subprocess.run(command, check=True, stdout=sys.stderr)
     return pm2
 
 
@@ -198,7 +207,7 @@ def install_pm2(build):
 
 
 def ms_to_first_answer(port, old_pid, act):
-    """Runs `act`, then asks until another pid answers. One connection, which waits in the queue, is the rule; a refused one is tried again."""
+    """Runs `act`, then asks until another pid answers: one connection, which waits in the queue; a refused one is tried again."""
     start = time.monotonic_ns()
     act()
     while True:
@@ -237,7 +246,7 @@ def ms_from_start_to_answer(lab):
 def table_respawn(lab, size):
     progress("SIGKILL to successor")
     table = Table(
-        f"4. A C worker is killed (SIGKILL): until its successor has answered a connection, {size['kills']} times, each the first death of a fresh instance",
+        f"4. The only C worker is killed (SIGKILL): until its successor has answered a connection; {size['kills']} fresh instances",
         ["what", "median ms", "p90 ms", "max ms"])
     series = {"the bare program: fork, exec, listen, answer": [ms_from_start_to_answer(lab) for _ in range(size["kills"])]}
     if lab.has_pando:
@@ -247,7 +256,7 @@ def table_respawn(lab, size):
     respawn = median(times) if lab.has_pando else None
     table.notes = [
         target("median < 5 ms", respawn, lambda ms: ms < 5, 2, " ms"),
-        "The only worker is killed, so that the connection waits in the queue that Pando holds open until the successor accepts it."]
+        "The connection waits in the queue, which Pando holds open, until the successor accepts it."]
     return table
 
 
@@ -282,7 +291,8 @@ def build_warnings(build):
     if not options.exists():
         return []
     chosen = {option["name"]: option["value"] for option in json.loads(options.read_text())}
-    found = [f"{name}={chosen[name]}" for name, good in (("b_sanitize", ("none",)), ("optimization", ("2", "3"))) if chosen.get(name) not in good]
+    good = {"b_sanitize": ("none",), "optimization": ("2", "3")}
+    found = [f"{name}={chosen.get(name)}" for name in good if chosen.get(name) not in good[name]]
     return [f"WARNING: built with {', '.join(found)}: the figures mean nothing"] if found else []
 
 
@@ -315,8 +325,11 @@ def main():
     wanted = arguments.only.split(",") if arguments.only else list(tables)
 
     start = time.monotonic()
-    head = machine(lab) + [f"{size['rounds']} interleaved rounds of {size['seconds']} s after {size['warm_up']:,} requests to warm up; nothing pinned; medians (and ranges) over the rounds"]
-    head += build_warnings(build)
+    head = [
+        *machine(lab),
+        f"{size['rounds']} interleaved rounds of {size['seconds']} s, each after {size['warm_up']:,} requests to warm up (table 2: "
+        f"{size['short_seconds']} s); nothing pinned; medians (and ranges) over the rounds",
+        *build_warnings(build)]
     print("\n".join(head) + "\n", flush=True)
     done = []
     for name in wanted:
@@ -325,7 +338,8 @@ def main():
     print(f"took {time.monotonic() - start:.0f} s")
 
     if arguments.write:
-        lines = ["# Benchmarks", "", *(f"* {line}" for line in head), "", "Written by `make bench`; how it measures is said in `bench/bench.py`.", ""]
+        lines = ["# Benchmarks", "", *(f"* {line}" for line in head), "",
+                 "Written by `bench/bench.py --write`, which says how it measures.", ""]
         (BENCH / "results.md").write_text("\n".join(lines) + "\n" + "\n".join(table.markdown() for table in done))
 
 

@@ -242,7 +242,7 @@ class Lab:
         return json.loads(run.stdout)
 
     def measure(self, server, mode, connections, seconds, warm_up):
-        """Loads the server; what was answered, and what it cost. The warm-up is a number of requests: a just-in-time compiler counts those."""
+        """Loads the server: what was answered, at what cost. The warm-up is a number of requests: a compiler just in time counts those."""
         self.load(server, mode, connections, WARM_UP_MAX_S, warm_up)
         cpu_before = {pid: cpu_ns(pid) for pid in server.pids}
         sleeps_before = sum(map(sleeps, server.workers))

@@ -59,10 +59,11 @@ def output_of(*command):
 
 
 def machine(lab):
-    model = next((line.split(":")[1].strip() for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("model name")), "")
+    models = [line.split(":")[1].strip() for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("model name")]
     total_kb = int(Path("/proc/meminfo").read_text().split()[1])
+    version = output_of(lab.pando, "--version") if lab.has_pando else "Pando: not built"
+    load = ", ".join(f"{value:.2f}" for value in os.getloadavg())
     return [
-        f"{platform.machine()}, {model or 'unknown CPU'}, {len(os.sched_getaffinity(0))} cores, {total_kb / 1048576:.1f} GiB; Linux {platform.release()}",
-        f"Pando: {output_of(lab.pando, '--version') if lab.has_pando else 'not built'}; Node {output_of('node', '--version')}; "
-        f"uid {os.geteuid()}; load average before: {', '.join(f'{load:.2f}' for load in os.getloadavg())}",
+        f"{platform.machine()}, {models[0] if models else 'unknown CPU'}, {len(os.sched_getaffinity(0))} cores, {total_kb / 1048576:.1f} GiB",
+        f"Linux {platform.release()}; {version}; Node {output_of('node', '--version')}; uid {os.geteuid()}; load {load}",
     ]

@@ -23,8 +23,8 @@ static const struct str_unit str_duration_units[] = {
 };
 
 static const struct str_unit str_size_units[] = {
-    {"", 1},          {"B", 1},         {"K", 1 << 10},   {"k", 1 << 10},   {"M", 1 << 20},           {"m", 1 << 20},
-    {"G", 1 << 30},   {"g", 1 << 30},   {"T", UINT64_C(1) << 40}, {"t", UINT64_C(1) << 40}, {NULL, 0},
+    {"", 1},        {"B", 1},       {"K", 1 << 10},           {"k", 1 << 10},           {"M", 1 << 20}, {"m", 1 << 20},
+    {"G", 1 << 30}, {"g", 1 << 30}, {"T", UINT64_C(1) << 40}, {"t", UINT64_C(1) << 40}, {NULL, 0},
 };
 
 bool str_copy(char *out, size_t size, const char *from) {

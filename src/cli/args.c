@@ -56,7 +56,8 @@ static int args_apply(struct args_parser *parser, enum cli_option which, const c
         case CLI_OPTION_NAME:
             out->name = value;
             if (launch_name_valid(value)) return CLI_GO;
-            return cli_complain(parser->verb, CLI_USAGE, "--name %s: not a name for an instance: `pando status` lists those that run", value);
+            return cli_complain(parser->verb, CLI_USAGE, "--name %s: not a name for an instance: `pando status` lists those that run",
+                                value);
         case CLI_OPTION_LINES:
             if (str_parse_number(value, 0, ARGS_LINES_MAX, &out->lines) == 0) return CLI_GO;
             return cli_complain(parser->verb, CLI_USAGE, "--lines %s: not a number of lines: give 0 to %d", value, ARGS_LINES_MAX);
@@ -111,7 +112,8 @@ static int args_parse_short(struct args_parser *parser, const char *word) {
 
 static int args_parse_operand(struct args_parser *parser, const char *word) {
     const struct cli_verb *verb = parser->verb;
-    if (!verb->operand) return cli_complain(verb, CLI_USAGE, "%s: one word too many: `pando %s -n NAME` picks an instance", word, verb->name);
+    if (!verb->operand)
+        return cli_complain(verb, CLI_USAGE, "%s: one word too many: `pando %s -n NAME` picks an instance", word, verb->name);
     if (parser->out->operand) return cli_complain(verb, CLI_USAGE, "%s: one word too many: give one %s", word, verb->operand);
     parser->out->operand = word;
     return CLI_GO;

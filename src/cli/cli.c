@@ -106,8 +106,10 @@ void cli_print_help(const struct cli_verb *verb) {
 }
 
 static void cli_print_overview(FILE *out) {
-    fputs("Pando runs copies of a program on all cores behind one port, and never lets the service die.\n\n"
-          "usage: pando VERB [options]\n\n", out);
+    fputs(
+        "Pando runs copies of a program on all cores behind one port, and never lets the service die.\n\n"
+        "usage: pando VERB [options]\n\n",
+        out);
     for (size_t i = 0; i < CLI_VERB_COUNT; i++) fprintf(out, "  %-9s %s\n", cli_verbs[i].name, cli_verbs[i].summary);
     fputs("\n`pando help VERB` says more. Try: pando run node app.js\n", out);
 }

@@ -25,7 +25,7 @@ struct cli_verb {
     const char *summary;  // one line
     const char *more;     // the rest of its help: what happens, exit codes, examples
     bool options[CLI_OPTION_COUNT];
-    void (*print_options)(void (*print)(const char *line));  // instead of `options`
+    void (*print_options)(void (*print)(const char *line));          // instead of `options`
     int (*run)(const struct cli_verb *verb, int argc, char **argv);  // arguments behind the verb; the exit code
 };
 

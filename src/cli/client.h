@@ -17,7 +17,8 @@ struct client {
     struct buf input;  // what follows the last answer
 };
 
-#define CLIENT_NONE {.home = -1, .fd = -1}
+#define CLIENT_NONE \
+    { .home = -1, .fd = -1 }
 void client_deinit(struct client *client);
 #define scoped_client __attribute__((cleanup(client_deinit))) struct client
 

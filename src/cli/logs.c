@@ -26,16 +26,17 @@ static void logs_print_lost(const struct cli_args *args, const struct client *cl
                 json_integer_value(lost));
 }
 
-// The last lines, then, with --follow, what comes until the connection ends.
-static int logs_show(struct client *client, const struct cli_verb *verb, const struct cli_args *args, long lines) {
-    int code = CLI_OK;
+static json_t *logs_request(const struct cli_args *args, long lines) {
     json_t *request = json_pack("{s:s, s:b}", "verb", "logs", "follow", args->follow);
     if (lines >= 0) json_object_set_new(request, "lines", json_integer(lines));
-    scoped_json *result = client_ask(client, verb, request, &code);
-    if (!result) return code;
+    return request;
+}
+
+// The last lines, then, with --follow, what comes until the connection ends.
+static void logs_show(struct client *client, const struct cli_args *args, const json_t *result) {
     size_t i;
     json_t *line, *event;
-    json_array_foreach (json_object_get(result, "lines"), i, line) logs_print(args, line);
+    json_array_foreach(json_object_get(result, "lines"), i, line) logs_print(args, line);
     fflush(stdout);
     while (args->follow && (event = client_receive(client))) {
         json_t *lost = json_object_get(event, "lost");
@@ -44,16 +45,24 @@ static int logs_show(struct client *client, const struct cli_verb *verb, const s
         fflush(stdout);
         json_decref(event);
     }
-    return CLI_OK;
 }
 
-// A stream also ends when the primary is replaced: the next one goes on with it. False when the instance has ended.
-static bool logs_reconnect(struct client *client) {
-    for (int tries = 0; tries < LOGS_RETRIES; tries++) {
-        if (client_connect(client) == 0) return true;
+// A stream also ends when the primary is replaced: the next one goes on with it. NULL when the instance has ended.
+static json_t *logs_ask_again(struct client *client, const struct cli_args *args) {
+    for (int tries = 0; tries < LOGS_RETRIES && client_connect(client) == 0; tries++) {
+        json_t *answer = client_send_take(client, logs_request(args, 0)) == 0 ? client_receive(client) : NULL;
+        if (answer) return answer;
         usleep(LOGS_PAUSE_US);
     }
-    return false;
+    return NULL;
+}
+
+static void logs_follow(struct client *client, const struct cli_args *args) {
+    json_t *answer;
+    while (!ferror(stdout) && (answer = logs_ask_again(client, args))) {
+        logs_show(client, args, json_object_get(answer, "result"));
+        json_decref(answer);
+    }
 }
 
 int verb_logs(const struct cli_verb *verb, int argc, char **argv) {
@@ -62,7 +71,10 @@ int verb_logs(const struct cli_verb *verb, int argc, char **argv) {
     int code = cli_args_parse(verb, argc, argv, &args);
     if (code != CLI_GO) return code;
     code = client_open(&client, verb, args.name);
-    if (code == CLI_OK) code = logs_show(&client, verb, &args, args.lines);
-    while (code == CLI_OK && args.follow && !ferror(stdout) && logs_reconnect(&client)) code = logs_show(&client, verb, &args, 0);
-    return code;
+    if (code != CLI_OK) return code;
+    scoped_json *result = client_ask(&client, verb, logs_request(&args, args.lines), &code);
+    if (!result) return code;
+    logs_show(&client, &args, result);
+    if (args.follow) logs_follow(&client, &args);
+    return CLI_OK;
 }

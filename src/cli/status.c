@@ -36,8 +36,8 @@ static void status_add_listen(struct table *table, const json_t *instance) {
     scoped_buf text = {0};
     size_t i;
     json_t *address;
-    json_array_foreach (json_object_get(instance, "listen"), i, address)
-        if (json_is_string(address)) buf_printf(&text, "%s%s", text.len ? ", " : "", json_string_value(address));
+    json_array_foreach(json_object_get(instance, "listen"), i, address) if (json_is_string(address))
+        buf_printf(&text, "%s%s", text.len ? ", " : "", json_string_value(address));
     table_add(table, text.data ? text.data : "-");
 }
 
@@ -74,14 +74,14 @@ static void status_print_workers(const json_t *instance) {
     for (size_t i = 0; i < table.columns; i++) table_add(&table, titles[i]);
     size_t i;
     json_t *worker;
-    json_array_foreach (json_object_get(instance, "workers"), i, worker) status_add_worker(&table, worker);
+    json_array_foreach(json_object_get(instance, "workers"), i, worker) status_add_worker(&table, worker);
     table_print(&table);
 }
 
 static void status_print(const json_t *instances) {
     size_t i;
     json_t *instance;
-    json_array_foreach (instances, i, instance) {
+    json_array_foreach(instances, i, instance) {
         if (i > 0) putchar('\n');
         status_print_instance(instance);
         status_print_workers(instance);

@@ -15,7 +15,8 @@ struct table {
     struct buf text;  // the cells, each with its NUL
 };
 
-#define TABLE(column_count) {.columns = (column_count)}
+#define TABLE(column_count) \
+    { .columns = (column_count) }
 void table_deinit(struct table *table);
 #define scoped_table __attribute__((cleanup(table_deinit))) struct table
 

@@ -74,6 +74,7 @@ void pool_stop(struct pool *pool, bool now);
 bool pool_is_scaled(const struct pool *pool);
 bool pool_is_restarted(const struct pool *pool);
 
+void pool_release_paths(struct pool *pool);  // the end: second names of unix sockets
 int pool_ready_count(const struct pool *pool);
 struct worker *pool_by_token(struct pool *pool, uint64_t token);
 

@@ -13,6 +13,7 @@
 #include "clock.h"
 #include "cpus.h"
 #include "fd.h"
+#include "intercept_unix.h"
 #include "log.h"
 #include "pool.h"
 #include "procinfo.h"
@@ -121,4 +122,12 @@ void pool_reconcile(struct pool *pool) {
     pool->record->notified_token = 0;
     pool_step_restarts(pool);
     pool_check_finished(pool);
+}
+
+void pool_release_paths(struct pool *pool) {
+    uid_t uid = pool->launch->has_user ? pool->launch->uid : geteuid();
+    for (int a = 0; a < RECORD_ADDRESS_MAX; a++) {
+        const struct record_address *at = &pool->record->address[a];
+        if (at->used && at->listened && at->at.any.sa_family == AF_UNIX) intercept_unix_release(at, uid);
+    }
 }

@@ -113,9 +113,8 @@ static void take_bytes(struct stream *stream, const char *data, size_t len) {
     while (len > 0) {
         const char *newline = memchr(data, '\n', len);
         size_t part = newline != NULL ? (size_t)(newline - data) : len;
-        bool too_long = stream->len + part >= OUTPUT_LINE_MAX;
+        bool too_long = stream->len + part > OUTPUT_LINE_MAX;
         if (too_long) part = OUTPUT_LINE_MAX - stream->len;
-        if (too_long && newline == data + part) too_long = false;
         if (newline != NULL || too_long)
             end_line(stream, data, part);
         else if (!keep_rest(stream, data, part))

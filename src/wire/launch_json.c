@@ -54,7 +54,8 @@ static json_t *launch_pack_groups(const struct launch *launch) {
 // RLIM_INFINITY and times fit a signed 64-bit integer only as a pattern of bits; it comes back the same.
 static json_t *launch_pack(const struct launch *launch) {
     return json_pack(
-        "{s:s, s:I, s:b, s:b, s:b, s:b, s:s, s:i, s:I, s:I, s:I, s:i, s:i, s:s, s:s, s:b, s:I, s:I, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:I, s:I}",
+        "{s:s, s:I, s:b, s:b, s:b, s:b, s:s, s:i, s:I, s:I, s:I, s:i, s:i, s:s, s:s, s:b, s:I, s:I, s:o, s:o, s:o, s:o, s:o, s:o, s:o, "
+        "s:I, s:I}",
         "name", launch->name, "workers", (json_int_t)launch->workers, "detach", launch->detach, "fail_fast", launch->fail_fast, "pin",
         launch->pin, "has_user", launch->has_user, "ready", launch_ready_name[launch->ready], "ready_fd", launch->ready_fd,
         "ready_delay_ns", (json_int_t)launch->ready_delay_ns, "ready_timeout_ns", (json_int_t)launch->ready_timeout_ns, "kill_timeout_ns",
@@ -98,9 +99,7 @@ static char *launch_unpack_text(const json_t *value) {
     return json_is_string(bytes) ? launch_unpack_hex(json_string_value(bytes)) : NULL;
 }
 
-static bool launch_unpack_optional(const json_t *value, char **out) {
-    return json_is_null(value) || (*out = launch_unpack_text(value));
-}
+static bool launch_unpack_optional(const json_t *value, char **out) { return json_is_null(value) || (*out = launch_unpack_text(value)); }
 
 static bool launch_unpack_path(const json_t *value, char **out) {
     *out = launch_unpack_text(value);
@@ -142,16 +141,16 @@ struct launch_document {
 };
 
 static int launch_read_document(json_t *root, struct launch_document *out, json_error_t *json_error) {
-    return json_unpack_ex(root, json_error, JSON_STRICT,
-                          "{s:s, s:I, s:b, s:b, s:b, s:b, s:s, s:i, s:I, s:I, s:I, s:i, s:i, s:s, s:s, s:b, s:I, s:I, s:o, s:o, s:o, s:o, s:o, "
-                          "s:o, s:o, s:I, s:I}",
-                          "name", &out->name, "workers", &out->workers, "detach", &out->detach, "fail_fast", &out->fail_fast, "pin",
-                          &out->pin, "has_user", &out->has_user, "ready", &out->ready, "ready_fd", &out->ready_fd, "ready_delay_ns",
-                          &out->ready_delay_ns, "ready_timeout_ns", &out->ready_timeout_ns, "kill_timeout_ns", &out->kill_timeout_ns,
-                          "stop_signal", &out->stop_signal, "own_port", &out->own_port, "intercept", &out->intercept, "log_format",
-                          &out->log_format, "log_is_terminal", &out->log_is_terminal, "uid", &out->uid, "gid", &out->gid, "groups",
-                          &out->groups, "user", &out->user, "log_file", &out->log_file, "directory", &out->directory, "home", &out->home,
-                          "argv", &out->argv, "envp", &out->envp, "nofile_soft", &out->nofile_soft, "nofile_hard", &out->nofile_hard);
+    return json_unpack_ex(
+        root, json_error, JSON_STRICT,
+        "{s:s, s:I, s:b, s:b, s:b, s:b, s:s, s:i, s:I, s:I, s:I, s:i, s:i, s:s, s:s, s:b, s:I, s:I, s:o, s:o, s:o, s:o, s:o, "
+        "s:o, s:o, s:I, s:I}",
+        "name", &out->name, "workers", &out->workers, "detach", &out->detach, "fail_fast", &out->fail_fast, "pin", &out->pin, "has_user",
+        &out->has_user, "ready", &out->ready, "ready_fd", &out->ready_fd, "ready_delay_ns", &out->ready_delay_ns, "ready_timeout_ns",
+        &out->ready_timeout_ns, "kill_timeout_ns", &out->kill_timeout_ns, "stop_signal", &out->stop_signal, "own_port", &out->own_port,
+        "intercept", &out->intercept, "log_format", &out->log_format, "log_is_terminal", &out->log_is_terminal, "uid", &out->uid, "gid",
+        &out->gid, "groups", &out->groups, "user", &out->user, "log_file", &out->log_file, "directory", &out->directory, "home", &out->home,
+        "argv", &out->argv, "envp", &out->envp, "nofile_soft", &out->nofile_soft, "nofile_hard", &out->nofile_hard);
 }
 
 static bool launch_unpack_choice(const char *const *names, size_t count, const char *text, int *out) {

@@ -7,16 +7,17 @@
 
 // Lists are words separated by spaces.
 struct launch_interpreter {
-    const char *names;    // without version: python3.11 is python
-    const char *valued;   // options followed by a value
-    const char *code;     // options (or words) followed by the program's text: no script has a name then
-    const char *naming;   // options followed by what we look for
-    const char *subverbs; // words to skip
-    bool is_class;        // the word may be a class: its last part counts
+    const char *names;     // without version: python3.11 is python
+    const char *valued;    // options followed by a value
+    const char *code;      // options (or words) followed by the program's text: no script has a name then
+    const char *naming;    // options followed by what we look for
+    const char *subverbs;  // words to skip
+    bool is_class;         // the word may be a class: its last part counts
 };
 
 static const struct launch_interpreter launch_interpreters[] = {
-    {.names = "node nodejs ts-node tsx", .valued = "-r --require --import --loader --experimental-loader -C --conditions",
+    {.names = "node nodejs ts-node tsx",
+     .valued = "-r --require --import --loader --experimental-loader -C --conditions",
      .code = "-e --eval -p --print -pe"},
     {.names = "bun", .valued = "-r --preload --cwd --env-file -c --config", .code = "-e --eval", .subverbs = "run x"},
     {.names = "deno", .valued = "-c --config --import-map --cert --lock", .code = "eval", .subverbs = "run serve task"},
@@ -24,8 +25,10 @@ static const struct launch_interpreter launch_interpreters[] = {
     {.names = "ruby", .valued = "-I -r -C -E", .code = "-e"},
     {.names = "php", .valued = "-d -c -S -t", .code = "-r", .naming = "-f"},
     {.names = "perl", .valued = "-I", .code = "-e -E"},
-    {.names = "java", .valued = "-cp -classpath --class-path -p --module-path --add-modules --add-opens --add-exports",
-     .naming = "-jar -m --module", .is_class = true},
+    {.names = "java",
+     .valued = "-cp -classpath --class-path -p --module-path --add-modules --add-opens --add-exports",
+     .naming = "-jar -m --module",
+     .is_class = true},
     {.names = "sh bash dash zsh", .valued = "-o -O", .code = "-c"},
     {.names = "lua luajit", .valued = "-l", .code = "-e"},
     {.names = "npm npx yarn pnpm", .valued = "--prefix -w --workspace -C --cwd -p --package", .subverbs = "run run-script exec x dlx"},

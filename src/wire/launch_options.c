@@ -99,8 +99,7 @@ static int apply_ready(struct launch *launch, const struct launch_option *option
     return 0;
 }
 
-static int apply_ready_timeout(struct launch *launch, const struct launch_option *option, const char *value,
-                               struct pando_error *error) {
+static int apply_ready_timeout(struct launch *launch, const struct launch_option *option, const char *value, struct pando_error *error) {
     uint64_t timeout_ns;
     int err = option_duration(option, value, &timeout_ns, error);
     if (err) return err;
@@ -356,8 +355,8 @@ static int launch_finish(struct launch *launch, const struct launch_words *words
     if (words->count == 0 || !*words->next[0])
         return error_say(error, EINVAL, "no command was given: pando run [options] [--] COMMAND [ARG...]");
     if (launch->own_port && launch->own_port + launch->workers - 1 > 65535)
-        return error_say(error, EINVAL, "--own-port %d: %ld workers need ports up to %ld: give a lower one", launch->own_port, launch->workers,
-                         launch->own_port + launch->workers - 1);
+        return error_say(error, EINVAL, "--own-port %d: %ld workers need ports up to %ld: give a lower one", launch->own_port,
+                         launch->workers, launch->own_port + launch->workers - 1);
     int err = launch_default_directory(launch, error);
     if (!err) err = launch_copy_list(&launch->argv, words->next, error);
     if (err) return err;

@@ -31,7 +31,8 @@ static int launch_find_groups(struct launch *launch, const char *account, struct
         groups[0] = launch->gid;
         count = 1;
     } else if (getgrouplist(account, launch->gid, groups, &count) < 0) {
-        return error_say(error, EINVAL, "--user: %s is in %d groups: at most %d can be handed to a worker", account, count, LAUNCH_GROUP_MAX);
+        return error_say(error, EINVAL, "--user: %s is in %d groups: at most %d can be handed to a worker", account, count,
+                         LAUNCH_GROUP_MAX);
     }
     free(launch->groups);
     launch->groups = calloc((size_t)count, sizeof *launch->groups);

@@ -59,8 +59,10 @@ static void an_impossible_size_fails_once_and_for_all(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(an_empty_buffer_owns_nothing),     cmocka_unit_test(text_is_appended_and_terminated),
-        cmocka_unit_test(a_long_text_grows_the_buffer),     cmocka_unit_test(consuming_keeps_the_rest),
+        cmocka_unit_test(an_empty_buffer_owns_nothing),
+        cmocka_unit_test(text_is_appended_and_terminated),
+        cmocka_unit_test(a_long_text_grows_the_buffer),
+        cmocka_unit_test(consuming_keeps_the_rest),
         cmocka_unit_test(an_impossible_size_fails_once_and_for_all),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

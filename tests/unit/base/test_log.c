@@ -116,11 +116,15 @@ static void invalid_utf8_is_replaced(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(a_terminal_gets_the_short_form),    cmocka_unit_test(a_file_gets_time_level_role_and_pid),
-        cmocka_unit_test(json_lines_are_escaped),            cmocka_unit_test(nobody_forges_a_second_line),
-        cmocka_unit_test(a_level_that_is_off_says_nothing),  cmocka_unit_test(errno_survives_a_line),
+        cmocka_unit_test(a_terminal_gets_the_short_form),
+        cmocka_unit_test(a_file_gets_time_level_role_and_pid),
+        cmocka_unit_test(json_lines_are_escaped),
+        cmocka_unit_test(nobody_forges_a_second_line),
+        cmocka_unit_test(a_level_that_is_off_says_nothing),
+        cmocka_unit_test(errno_survives_a_line),
         cmocka_unit_test(a_message_too_long_is_cut_but_stays_a_line),
-        cmocka_unit_test(escaping_never_splits_a_character), cmocka_unit_test(invalid_utf8_is_replaced),
+        cmocka_unit_test(escaping_never_splits_a_character),
+        cmocka_unit_test(invalid_utf8_is_replaced),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

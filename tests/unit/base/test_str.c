@@ -38,11 +38,23 @@ static void a_number_is_all_of_the_text_and_in_range(void **state) {
         int result;
         long value;
     } cases[] = {
-        {"0", 0, 0},           {"1024", 0, 1024},      {"-5", 0, -5},       {"007", 0, 7},
-        {"1025", -ERANGE, 0},  {"-11", -ERANGE, 0},    {"", -EINVAL, 0},    {"-", -EINVAL, 0},
-        {"0x", -EINVAL, 0},    {"4 ", -EINVAL, 0},     {" 4", -EINVAL, 0},  {"+4", -EINVAL, 0},
-        {"4.0", -EINVAL, 0},   {"--4", -EINVAL, 0},    {"99999999999999999999", -ERANGE, 0},
-        {"99999999999999999999x", -EINVAL, 0},         {"-99999999999999999999", -ERANGE, 0},
+        {"0", 0, 0},
+        {"1024", 0, 1024},
+        {"-5", 0, -5},
+        {"007", 0, 7},
+        {"1025", -ERANGE, 0},
+        {"-11", -ERANGE, 0},
+        {"", -EINVAL, 0},
+        {"-", -EINVAL, 0},
+        {"0x", -EINVAL, 0},
+        {"4 ", -EINVAL, 0},
+        {" 4", -EINVAL, 0},
+        {"+4", -EINVAL, 0},
+        {"4.0", -EINVAL, 0},
+        {"--4", -EINVAL, 0},
+        {"99999999999999999999", -ERANGE, 0},
+        {"99999999999999999999x", -EINVAL, 0},
+        {"-99999999999999999999", -ERANGE, 0},
     };
     for (size_t i = 0; i < COUNT(cases); i++) {
         long value = 4711;
@@ -69,12 +81,27 @@ static void a_duration_without_a_unit_is_seconds(void **state) {
 static void durations_take_units_and_nothing_else(void **state) {
     (void)state;
     static const struct quantity_case cases[] = {
-        {"250ms", 0, 250 * MS},   {"30s", 0, 30 * S},       {"5m", 0, 300 * S},        {"24h", 0, 86400 * S},
-        {"2.5s", 0, 2500 * MS},   {"0.1ms", 0, MS / 10},    {"1.00000000019s", 0, S},  {"", -EINVAL, 0},
-        {"s", -EINVAL, 0},        {"-1s", -EINVAL, 0},      {"1.s", -EINVAL, 0},       {".5s", -EINVAL, 0},
-        {"1 s", -EINVAL, 0},      {"1S", -EINVAL, 0},       {"1sec", -EINVAL, 0},      {"1e3", -EINVAL, 0},
-        {"0x10", -EINVAL, 0},     {"inf", -EINVAL, 0},      {"9223372036s", 0, 9223372036 * S},
-        {"9223372037s", -ERANGE, 0},                        {"99999999999999999999999999999999999999999h", -ERANGE, 0},
+        {"250ms", 0, 250 * MS},
+        {"30s", 0, 30 * S},
+        {"5m", 0, 300 * S},
+        {"24h", 0, 86400 * S},
+        {"2.5s", 0, 2500 * MS},
+        {"0.1ms", 0, MS / 10},
+        {"1.00000000019s", 0, S},
+        {"", -EINVAL, 0},
+        {"s", -EINVAL, 0},
+        {"-1s", -EINVAL, 0},
+        {"1.s", -EINVAL, 0},
+        {".5s", -EINVAL, 0},
+        {"1 s", -EINVAL, 0},
+        {"1S", -EINVAL, 0},
+        {"1sec", -EINVAL, 0},
+        {"1e3", -EINVAL, 0},
+        {"0x10", -EINVAL, 0},
+        {"inf", -EINVAL, 0},
+        {"9223372036s", 0, 9223372036 * S},
+        {"9223372037s", -ERANGE, 0},
+        {"99999999999999999999999999999999999999999h", -ERANGE, 0},
     };
     check_quantities(str_parse_duration, cases, COUNT(cases));
 }
@@ -82,8 +109,16 @@ static void durations_take_units_and_nothing_else(void **state) {
 static void sizes_are_powers_of_1024(void **state) {
     (void)state;
     static const struct quantity_case cases[] = {
-        {"512M", 0, UINT64_C(512) << 20}, {"2G", 0, UINT64_C(2) << 30}, {"64K", 0, 65536}, {"64k", 0, 65536}, {"1.5K", 0, 1536},
-        {"12345", 0, 12345},              {"7B", 0, 7},                 {"M", -EINVAL, 0}, {"-1M", -EINVAL, 0}, {"1MM", -EINVAL, 0},
+        {"512M", 0, UINT64_C(512) << 20},
+        {"2G", 0, UINT64_C(2) << 30},
+        {"64K", 0, 65536},
+        {"64k", 0, 65536},
+        {"1.5K", 0, 1536},
+        {"12345", 0, 12345},
+        {"7B", 0, 7},
+        {"M", -EINVAL, 0},
+        {"-1M", -EINVAL, 0},
+        {"1MM", -EINVAL, 0},
         {"9999999999T", -ERANGE, 0},
     };
     check_quantities(str_parse_size, cases, COUNT(cases));
@@ -95,8 +130,8 @@ static void durations_read_well(void **state) {
         uint64_t ns;
         const char *text;
     } cases[] = {
-        {0, "0s"},          {350 * MS, "350ms"}, {12 * S + 999 * MS, "12s"}, {90 * S, "90s"}, {180 * S, "3m"},
-        {7200 * S, "2h"},   {86400 * S, "24h"},  {432000 * S, "5d"},
+        {0, "0s"},       {350 * MS, "350ms"}, {12 * S + 999 * MS, "12s"}, {90 * S, "90s"},
+        {180 * S, "3m"}, {7200 * S, "2h"},    {86400 * S, "24h"},         {432000 * S, "5d"},
     };
     for (size_t i = 0; i < COUNT(cases); i++) {
         char out[16];
@@ -110,8 +145,8 @@ static void sizes_read_well(void **state) {
         uint64_t bytes;
         const char *text;
     } cases[] = {
-        {0, "0 B"},           {999, "999 B"},          {1023, "1 KB"},           {812 << 10, "812 KB"},
-        {61 << 20, "61 MB"},  {5 << 20, "5.0 MB"},     {1288490189, "1.2 GB"},   {UINT64_MAX, "16 EB"},
+        {0, "0 B"},          {999, "999 B"},      {1023, "1 KB"},         {812 << 10, "812 KB"},
+        {61 << 20, "61 MB"}, {5 << 20, "5.0 MB"}, {1288490189, "1.2 GB"}, {UINT64_MAX, "16 EB"},
     };
     for (size_t i = 0; i < COUNT(cases); i++) {
         char out[16];

@@ -104,8 +104,10 @@ static void send_many_fds(int channel, size_t fd_count, size_t len) {
     } control = {0};
     struct keeper_message message = {.verb = KEEPER_REPLY};
     struct iovec part = {.iov_base = &message, .iov_len = len};
-    struct msghdr header = {.msg_iov = &part, .msg_iovlen = 1, .msg_control = &control, .msg_controllen = CMSG_SPACE(fd_count * sizeof(int))};
-    *CMSG_FIRSTHDR(&header) = (struct cmsghdr){.cmsg_level = SOL_SOCKET, .cmsg_type = SCM_RIGHTS, .cmsg_len = CMSG_LEN(fd_count * sizeof(int))};
+    struct msghdr header = {
+        .msg_iov = &part, .msg_iovlen = 1, .msg_control = &control, .msg_controllen = CMSG_SPACE(fd_count * sizeof(int))};
+    *CMSG_FIRSTHDR(&header) =
+        (struct cmsghdr){.cmsg_level = SOL_SOCKET, .cmsg_type = SCM_RIGHTS, .cmsg_len = CMSG_LEN(fd_count * sizeof(int))};
     assert_int_equal(sendmsg(channel, &header, 0), len);
 }
 

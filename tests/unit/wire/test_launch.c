@@ -65,9 +65,9 @@ static void worker_counts_are_taken_in_every_spelling(void **state) {
         const char *line;
         long workers;
     } cases[] = {
-        {"-w 4 x", 4},           {"-w4 x", 4},      {"--workers=4 x", 4},     {"--workers 4 x", 4}, {"-i 4 x", 4},
-        {"--instances=4 x", 4},  {"-w auto x", 0},  {"-w max x", 0},          {"-w 0 x", 0},        {"-w 1024 x", 1024},
-        {"-w 2 -w 3 x", 3},      {"-dw4 x", 4},     {"-w4 -- -x", 4},         {"-w 4 x -w 5", 4},
+        {"-w 4 x", 4},          {"-w4 x", 4},     {"--workers=4 x", 4}, {"--workers 4 x", 4}, {"-i 4 x", 4},
+        {"--instances=4 x", 4}, {"-w auto x", 0}, {"-w max x", 0},      {"-w 0 x", 0},        {"-w 1024 x", 1024},
+        {"-w 2 -w 3 x", 3},     {"-dw4 x", 4},    {"-w4 -- -x", 4},     {"-w 4 x -w 5", 4},
     };
     for (size_t i = 0; i < COUNT(cases); i++) {
         struct launch launch = parse_ok(cases[i].line);
@@ -260,7 +260,8 @@ static void check_list(char **a, char **b) {
 
 static void a_sealed_launch_comes_back_whole(void **state) {
     (void)state;
-    struct launch launch = parse_ok("-d -w 7 -u 12:34 --log-file /l --own-port 80 --ready fd=9 -e X=\xff\x01\xfe -e Y=\xc3\xa9 caf\xe9 \xff");
+    struct launch launch =
+        parse_ok("-d -w 7 -u 12:34 --log-file /l --own-port 80 --ready fd=9 -e X=\xff\x01\xfe -e Y=\xc3\xa9 caf\xe9 \xff");
     struct launch loaded;
     struct pando_error error;
     launch.home = strdup("/run/pando/\x80");

@@ -27,8 +27,8 @@ static struct plan plan_sample(void) {
 
 static int seal_sample(void) {
     struct plan plan = plan_sample();
-    struct plan_source source = {.argv = test_argv, .envp = test_envp, .path = "/usr/bin/node", .directory = "/srv",
-                                 .filter = test_filter, .filter_count = 2};
+    struct plan_source source = {
+        .argv = test_argv, .envp = test_envp, .path = "/usr/bin/node", .directory = "/srv", .filter = test_filter, .filter_count = 2};
     return plan_seal(&plan, &source);
 }
 
@@ -161,10 +161,34 @@ static void empty_file(struct image *image) { image->size = 0; }
 static void a_hostile_plan_is_refused(void **state) {
     (void)state;
     static void (*const spoil[])(struct image *) = {
-        wrong_magic, size_too_large, size_too_small, argv_in_the_header, argv_unaligned, argv_outside, argv_at_the_end, argument_outside,
-        argument_far_outside, argument_in_the_header, envp_outside, envp_inside_argv, variable_outside, path_outside, path_missing,
-        directory_outside, filter_outside, filter_too_long, filter_longer_than_the_plan, filter_empty, filter_missing, filter_unaligned,
-        too_many_groups, target_below_nothing, title_without_end, path_without_end, shorter_than_a_header, nothing_behind_the_header,
+        wrong_magic,
+        size_too_large,
+        size_too_small,
+        argv_in_the_header,
+        argv_unaligned,
+        argv_outside,
+        argv_at_the_end,
+        argument_outside,
+        argument_far_outside,
+        argument_in_the_header,
+        envp_outside,
+        envp_inside_argv,
+        variable_outside,
+        path_outside,
+        path_missing,
+        directory_outside,
+        filter_outside,
+        filter_too_long,
+        filter_longer_than_the_plan,
+        filter_empty,
+        filter_missing,
+        filter_unaligned,
+        too_many_groups,
+        target_below_nothing,
+        title_without_end,
+        path_without_end,
+        shorter_than_a_header,
+        nothing_behind_the_header,
         empty_file,
     };
     for (size_t i = 0; i < sizeof spoil / sizeof spoil[0]; i++) {
