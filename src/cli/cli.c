@@ -18,7 +18,7 @@ static const struct cli_verb cli_verbs[] = {
         .run = verb_run,
         .more = "Options end at COMMAND. In the foreground, TERM or one ^C stops gracefully, a second ^C at once, TTIN and TTOU\n"
                 "add and remove a worker. Exit codes: 0 stopped as asked, 1 failed, 2 wrong options, 126 and 127 COMMAND cannot\n"
-                "be run or was not found.\n\n"
+                "be run or was not found.\n\nExamples:\n"
                 "  pando run node app.js                 one worker a core, all on the port that app.js listens on\n"
                 "  pando run -w 4 -n web -- python3 -m http.server 8000\n"
                 "  pando run -d -e PORT=3000 ./server    in the background; `pando logs -f` shows its output\n",
@@ -28,7 +28,7 @@ static const struct cli_verb cli_verbs[] = {
         .summary = "show instances and their workers",
         .options = {[CLI_OPTION_NAME] = true, [CLI_OPTION_JSON] = true},
         .run = verb_status,
-        .more = "Without -n: all instances. Exit code 3: none is running.\n\n"
+        .more = "Without -n: all instances. Exit code 3: none is running.\n\nExamples:\n"
                 "  pando status\n"
                 "  pando status -n web --json | jq '.workers[].pid'\n",
     },
@@ -38,7 +38,7 @@ static const struct cli_verb cli_verbs[] = {
         .summary = "change the number of workers",
         .options = {[CLI_OPTION_NAME] = true, [CLI_OPTION_JSON] = true},
         .run = verb_scale,
-        .more = "Returns when the new workers are ready and the surplus ones have finished their connections.\n\n"
+        .more = "Returns when the new workers are ready and the surplus ones have finished their connections.\n\nExamples:\n"
                 "  pando scale 8\n"
                 "  pando scale -n web +2\n",
     },
@@ -48,7 +48,7 @@ static const struct cli_verb cli_verbs[] = {
         .summary = "replace all workers, one after the other, or the one in a slot",
         .options = {[CLI_OPTION_NAME] = true, [CLI_OPTION_JSON] = true},
         .run = verb_restart,
-        .more = "Returns when the successors are ready.\n\n"
+        .more = "Returns when the successors are ready.\n\nExamples:\n"
                 "  pando restart\n"
                 "  pando restart -n web 3\n",
     },
@@ -57,7 +57,7 @@ static const struct cli_verb cli_verbs[] = {
         .summary = "end an instance and everything it started",
         .options = {[CLI_OPTION_NAME] = true, [CLI_OPTION_JSON] = true, [CLI_OPTION_NOW] = true},
         .run = verb_stop,
-        .more = "Returns when the last process has ended. With -n it also ends workers whose Pando was killed.\n\n"
+        .more = "Returns when the last process has ended. With -n it also ends workers whose Pando was killed.\n\nExamples:\n"
                 "  pando stop\n"
                 "  pando stop -n web --now\n",
     },
@@ -66,7 +66,8 @@ static const struct cli_verb cli_verbs[] = {
         .summary = "show the last output of an instance",
         .options = {[CLI_OPTION_NAME] = true, [CLI_OPTION_JSON] = true, [CLI_OPTION_FOLLOW] = true, [CLI_OPTION_LINES] = true},
         .run = verb_logs,
-        .more = "  pando logs -l 50\n"
+        .more = "Examples:\n"
+                "  pando logs -l 50\n"
                 "  pando logs -f -n web\n",
     },
     {
@@ -75,7 +76,7 @@ static const struct cli_verb cli_verbs[] = {
         .options = {[CLI_OPTION_NAME] = true, [CLI_OPTION_JSON] = true},
         .run = verb_info,
         .more = "Without -n it looks at this machine as the calling user sees it; with -n a running instance says what it found\n"
-                "and chose.\n\n"
+                "and chose.\n\nExamples:\n"
                 "  pando info\n"
                 "  pando info -n web --json\n",
     },

@@ -12,6 +12,7 @@
 #include <unistd.h>
 
 #include "buf.h"
+#include "client.h"
 #include "fd.h"
 #include "inherit.h"
 #include "str.h"
@@ -89,7 +90,7 @@ static void detach_read(int ready, struct buf *out) {
 }
 
 // The first line may say which exit code this failure has: "exit=127\n".
-static int detach_failed(const struct cli_verb *verb, char *text) {
+static int detach_failed(char *text) {
     long code = CLI_FAILED;
     char *end = strchr(text, '\n');
     if (strncmp(text, "exit=", 5) == 0 && end) {
@@ -97,7 +98,6 @@ static int detach_failed(const struct cli_verb *verb, char *text) {
         if (str_parse_number(text + 5, 1, 255, &code)) code = CLI_FAILED;
         text = end + 1;
     }
-    cli_complain(verb, (int)code, "it did not start:");
     fputs(text, stderr);
     if (*text && text[strlen(text) - 1] != '\n') fputc('\n', stderr);
     return (int)code;
@@ -116,12 +116,32 @@ static int detach_vanished(const struct launch *launch, const struct cli_verb *v
     return CLI_FAILED;
 }
 
-int detach_wait(const struct launch *launch, const struct cli_verb *verb, int ready, int log) {
+// Up can mean that some workers are, and that the others were waited for long enough.
+static void detach_print_up(const struct launch *launch, int home) {
+    scoped_client client = CLIENT_NONE;
+    client.home = fcntl(home, F_DUPFD_CLOEXEC, 0);
+    str_copy(client.name, sizeof client.name, launch->name);
+    long ready = 0, wanted = 0;
+    if (client.home >= 0 && client_connect(&client) == 0) {
+        client_set_patience(&client, DETACH_REST_MS / 1000);
+        scoped_json *answer = client_send_take(&client, json_pack("{s:s}", "verb", "status")) == 0 ? client_receive(&client) : NULL;
+        const json_t *status = json_object_get(answer, "result");
+        ready = (long)json_integer_value(json_object_get(status, "ready"));
+        wanted = (long)json_integer_value(json_object_get(status, "wanted"));
+    }
+    if (wanted == 0)
+        printf("pando: %s: ready, log %s\n", launch->name, launch->log_file);
+    else if (ready == wanted)
+        printf("pando: %s: %ld workers ready, log %s\n", launch->name, ready, launch->log_file);
+    else
+        printf("pando: %s: %ld of %ld workers ready, log %s\n", launch->name, ready, wanted, launch->log_file);
+}
+
+int detach_wait(const struct launch *launch, const struct cli_verb *verb, int ready, int log, int home) {
     scoped_buf word = {0};
     detach_read(ready, &word);
     if (word.len == 0) return detach_vanished(launch, verb, log);
-    if (word.data[0] != INHERIT_READY_UP) return detach_failed(verb, word.data + 1);
-    word.data[strcspn(word.data, "\n")] = '\0';
-    printf("pando: %s: %s, log %s\n", launch->name, word.data[1] ? word.data + 1 : "ready", launch->log_file);
+    if (word.data[0] != INHERIT_READY_UP) return detach_failed(word.data + 1);
+    detach_print_up(launch, home);
     return CLI_OK;
 }

@@ -13,4 +13,4 @@ int detach_open_log(struct launch *launch, const struct cli_verb *verb);
 int detach_enter(int log);
 
 // In the parent: waits for word on the pipe (inherit.h) and tells the user. The exit code.
-int detach_wait(const struct launch *launch, const struct cli_verb *verb, int ready, int log);
+int detach_wait(const struct launch *launch, const struct cli_verb *verb, int ready, int log, int home);

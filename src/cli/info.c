@@ -37,28 +37,23 @@ static json_t *info_of_this_machine(void) {
                      info_features());
 }
 
-static void info_print_source(const json_t *cpus, const char *key) {
-    const char *source = json_string_value(json_object_get(cpus, key));
-    printf("%s%s%s\n", source ? " (" : "", source ? source : "", source ? ")" : "");
+// "2      in the cgroup's cpuset (FILE)"; what does not limit is shown as "-".
+static void info_print_limit(const json_t *cpus, const char *key, const char *text, const char *source_key) {
+    char number[16] = "-";
+    const json_t *value = json_object_get(cpus, key);
+    const char *source = json_string_value(json_object_get(cpus, source_key));
+    if (json_is_number(value)) snprintf(number, sizeof number, "%.4g", json_number_value(value));
+    printf("  %-6s %s", number, text);
+    printf(source ? " (%s)\n" : "\n", source);
 }
 
 static void info_print_cpus(const json_t *cpus) {
-    static const struct {
-        const char *key, *text, *source;
-    } rows[] = {
-        {"online", "online", NULL},
-        {"affinity", "allowed by affinity", NULL},
-        {"cpuset", "in the cgroup's cpuset", "cpuset_source"},
-        {"quota", "worth of cgroup quota", "quota_source"},
-    };
     printf("processors: %" JSON_INTEGER_FORMAT ": so many workers does `-w auto` start\n",
            json_integer_value(json_object_get(cpus, "count")));
-    for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
-        const json_t *value = json_object_get(cpus, rows[i].key);
-        if (!json_is_number(value)) continue;
-        printf("  %-6.4g %s", json_number_value(value), rows[i].text);
-        info_print_source(cpus, rows[i].source ? rows[i].source : "");
-    }
+    info_print_limit(cpus, "online", "online", "");
+    info_print_limit(cpus, "affinity", "allowed by affinity", "");
+    info_print_limit(cpus, "cpuset", "in the cgroup's cpuset", "cpuset_source");
+    info_print_limit(cpus, "quota", "worth of cgroup quota", "quota_source");
 }
 
 static const char *info_text(const json_t *object, const char *key) {

@@ -132,10 +132,11 @@ static int run_seal(struct run *run) {
     return CLI_OK;
 }
 
+// In the foreground the primary writes the file, but whether it can be opened is said before anything starts.
 static int run_open_output(struct run *run) {
     struct launch *launch = &run->launch;
     launch->log_is_terminal = !launch->detach && !launch->log_file && isatty(STDERR_FILENO);
-    if (!launch->detach) return CLI_OK;
+    if (!launch->detach && !launch->log_file) return CLI_OK;
     run->log = detach_open_log(launch, run->verb);
     return run->log < 0 ? CLI_FAILED : CLI_OK;
 }
@@ -183,7 +184,7 @@ static int run_detached(struct run *run) {
     if (child < 0) return run_complain(run, errno, "detach");
     if (child == 0) _exit(run_detached_child(run));
     for (int i = 0; i < INHERIT_KEEPER_END; i++) fd_close(&run->inherit[i]);
-    return detach_wait(&run->launch, run->verb, run->ready, run->log);
+    return detach_wait(&run->launch, run->verb, run->ready, run->log, run->home);
 }
 
 static int run_prepare(struct run *run) {

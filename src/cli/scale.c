@@ -1,5 +1,4 @@
 // SPDX-License-Identifier: MIT
-#include <limits.h>
 #include <stdio.h>
 
 #include "client.h"
@@ -9,7 +8,7 @@
 static json_t *scale_request(const char *operand) {
     long count;
     bool is_relative = *operand == '+' || *operand == '-';
-    if (str_parse_number(operand + is_relative, 0, LONG_MAX, &count)) return NULL;
+    if (str_parse_number(operand + is_relative, 1, LAUNCH_WORKERS_MAX, &count)) return NULL;
     if (is_relative) return json_pack("{s:s, s:s}", "verb", "scale", "workers", operand);
     return json_pack("{s:s, s:I}", "verb", "scale", "workers", (json_int_t)count);
 }
@@ -18,9 +17,10 @@ int verb_scale(const struct cli_verb *verb, int argc, char **argv) {
     struct cli_args args;
     int code = cli_args_parse(verb, argc, argv, &args);
     if (code != CLI_GO) return code;
-    if (!args.operand) return cli_complain(verb, CLI_USAGE, "how many workers? give a number, or +N or -N");
+    if (!args.operand) return cli_complain(verb, CLI_USAGE, "how many workers? give 1 to %d, or +N or -N", LAUNCH_WORKERS_MAX);
     json_t *request = scale_request(args.operand);
-    if (!request) return cli_complain(verb, CLI_USAGE, "%s: not a number of workers: give a number, or +N or -N", args.operand);
+    if (!request)
+        return cli_complain(verb, CLI_USAGE, "%s: not a number of workers: give 1 to %d, or +N or -N", args.operand, LAUNCH_WORKERS_MAX);
     scoped_client client = CLIENT_NONE;
     code = client_open(&client, verb, args.name);
     if (code != CLI_OK) return json_decref(request), code;

@@ -398,6 +398,7 @@ static void reap(void) {
         int status = 0;
         if (waitpid(info.si_pid, &status, 0) != info.si_pid) continue;
         if (info.si_pid == keeper.primary) {
+            on_channel();  // its last words, which may be to quit
             primary_died(status);
         } else if (child != NULL) {
             child->exited = true;

@@ -85,7 +85,7 @@ def missing(program):
     first = program.command(1)[0] if program.name != "Go net/http, static" else "go"
     if shutil.which(first) is None:
         return f"{first} is not installed: tools/deps.sh test"
-    if program.name in ("Koa", "Express") and not (NODE / "node_modules").is_dir():
+    if program.name in ("Koa", "Express") and not (NODE / "node_modules/.package-lock.json").exists():
         return "tests/apps/node/node_modules is missing: tools/deps.sh test"
     if program.name == "uvicorn" and subprocess.run(program.version, capture_output=True).returncode != 0:
         return "uvicorn is not installed: tools/deps.sh test"
