@@ -580,12 +580,12 @@ int main(int argc, char **argv, char **envp) {
     }
     log_init("keeper", argv[1], isatty(STDERR_FILENO) ? LOG_FORM_SHORT : LOG_FORM_FULL, LOG_LEVEL_INFO);
     log_set_sink(write_if_room, NULL);
-    prepare(argv, envp);
-    int r = adopt_all_inherited();
+    int r = adopt_all_inherited();  // first of all: an absent one's number is free for anything we open
     if (r != 0) {
         log_error("cannot keep what was inherited: %s", strerror(-r));
         return 1;
     }
+    prepare(argv, envp);
     while (!keeper.quitting) turn();
     kill_all();
     return keeper.exit_code;
