@@ -78,13 +78,32 @@ static void status_print_workers(const json_t *instance) {
     table_print(&table);
 }
 
+static void status_print_crash_loops(const json_t *instance) {
+    size_t i;
+    json_t *worker;
+    json_array_foreach(json_object_get(instance, "workers"), i, worker) {
+        const json_t *deaths = json_object_get(worker, "crash_loop");
+        const char *last = json_string_value(json_object_get(worker, "last_line"));
+        if (!json_is_integer(deaths)) continue;
+        printf("slot %" JSON_INTEGER_FORMAT " is in a crash loop: %" JSON_INTEGER_FORMAT " deaths in a row",
+               json_integer_value(json_object_get(worker, "slot")), json_integer_value(deaths));
+        if (last && *last) printf("; it last wrote: %s", last);
+        putchar('\n');
+    }
+}
+
+static void status_print_details(const json_t *instance) {
+    status_print_instance(instance);
+    status_print_workers(instance);
+    status_print_crash_loops(instance);
+}
+
 static void status_print(const json_t *instances) {
     size_t i;
     json_t *instance;
     json_array_foreach(instances, i, instance) {
         if (i > 0) putchar('\n');
-        status_print_instance(instance);
-        status_print_workers(instance);
+        status_print_details(instance);
     }
 }
 
@@ -102,8 +121,7 @@ static int status_one(const struct cli_verb *verb, const struct cli_args *args) 
     if (args->json) {
         client_print_json(status);
     } else {
-        status_print_instance(status);
-        status_print_workers(status);
+        status_print_details(status);
     }
     return CLI_OK;
 }

@@ -108,8 +108,6 @@ void pool_start_slot(struct pool *pool, struct worker *worker, enum worker_event
     if (r == 0 && !first) worker->record->restarts++;
     pool_move(pool, worker, event, starting_lasts_ns(pool), NULL);
     if (r == 0) return;
-    // No filter can be installed: the same for every worker, now and later.
-    if (strstr(error.text, "seccomp") != NULL && !pool->record->ever_ready) exit_code = 1;
     start_failed(pool, worker, &error, exit_code);
 }
 

@@ -89,7 +89,8 @@ void pool_fail_restart(struct pool *pool, const struct worker *worker, const cha
 void pool_attach_intercept(struct pool *pool);                                     // its borrowed members and callbacks
 int pool_set_intercept(struct pool *pool, enum launch_intercept intercept);        // for the workers to come
 void pool_on_lost(struct pool *pool, struct worker *worker);                       // its process is gone, nobody knows how
-int pool_start_process(struct pool *pool, struct worker *worker, struct pando_error *error, int *out_exit_code);  // start.c
+// start.c. On failure `out_exit_code` is that of an instance that can never start; untouched when trying again may help.
+int pool_start_process(struct pool *pool, struct worker *worker, struct pando_error *error, int *out_exit_code);
 void pool_judge(struct pool *pool, uint64_t now_ns);           // judge.c: how do its programs wait?
 bool pool_is_judging(const struct pool *pool, int address);  // copies wait with their `listen` there
 bool pool_held(struct pool *pool, const struct worker *worker, int address);

@@ -142,13 +142,15 @@ static int make_plan(const struct start *start) {
 
 static int explain(const struct start *start, int r, enum spawn_stage stage, struct pando_error *error, int *out_exit_code) {
     const char *command = start->pool->launch->argv[0];
+    if (stage == SPAWN_STAGE_FILTER || stage == SPAWN_STAGE_USER) *out_exit_code = 1;
     if (stage == SPAWN_STAGE_FILTER)
-        return error_set(error, -r,
-                         "start %s: %s (a program above Pando, such as LXD, Incus or another Pando, may listen already, or seccomp "
-                         "is missing; `--no-intercept -w 1` runs one copy without sharing)",
-                         command, spawn_stage_text[stage]);
+        return error_say(error, -r,
+                         "start %s: %s: %s (%s; `pando run --no-intercept -w 1` runs one copy without sharing)", command,
+                         spawn_stage_text[stage], strerror(-r),
+                         r == -EBUSY ? "a program above Pando, such as LXD, Incus or another Pando, listens already"
+                                     : "seccomp user notification is missing here");
     if (stage == SPAWN_STAGE_USER)
-        return error_set(error, -r, "start %s: change to user %s (only root may)", command, start->pool->launch->user);
+        return error_say(error, -r, "start %s: change to user %s: %s (only root may)", command, start->pool->launch->user, strerror(-r));
     if (stage == SPAWN_STAGE_DIRECTORY)
         return error_set(error, -r, "start %s: change to the directory %s", command, start->pool->launch->directory);
     if (stage == SPAWN_STAGE_EXEC) *out_exit_code = r == -ENOENT ? EXIT_NOT_FOUND : EXIT_NOT_EXECUTABLE;

@@ -12,6 +12,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/prctl.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 #include "adopt.h"
@@ -28,7 +29,7 @@
 #include "str.h"
 #include "watches.h"
 
-enum { FLUSH_MS = 1000 };
+enum { FLUSH_MS = 1000, DESCRIPTORS_A_WORKER = 8, DESCRIPTORS_OF_OURS = 64 };
 
 void primary_wake(struct primary *primary) { primary->changed = true; }
 
@@ -232,6 +233,15 @@ static int start_loop(struct primary *primary) {
     return primary->channel != NULL && primary->handed != NULL ? 0 : -ENOMEM;
 }
 
+// The keeper and this process hold about six descriptors a worker; the keeper has raised the soft limit to the hard one.
+static void warn_of_limit(long workers) {
+    struct rlimit files;
+    rlim_t needed = (rlim_t)workers * DESCRIPTORS_A_WORKER + DESCRIPTORS_OF_OURS;
+    if (getrlimit(RLIMIT_NOFILE, &files) != 0 || files.rlim_max >= needed) return;
+    log_warn("%ld workers need about %llu open files here and the hard limit is %llu: raise it (ulimit -Hn, LimitNOFILE=), or start fewer",
+             workers, (unsigned long long)needed, (unsigned long long)files.rlim_max);
+}
+
 static void greet(struct primary *primary) {
     struct cpus cpus;
     char quota[32] = "none";
@@ -240,6 +250,7 @@ static void greet(struct primary *primary) {
     long workers = primary->launch.workers > 0 ? primary->launch.workers : cpus.count;
     log_info("%ld worker%s (%d core%s: affinity %d, cgroup quota %s), control %s/%s.sock", workers, workers == 1 ? "" : "s",
              cpus.count, cpus.count == 1 ? "" : "s", cpus.affinity, quota, primary->launch.home, primary->launch.name);
+    warn_of_limit(workers);
     pool_begin(&primary->pool, (int)(workers <= LAUNCH_WORKERS_MAX ? workers : LAUNCH_WORKERS_MAX));
 }
 
