@@ -36,6 +36,8 @@ static bool group_is_stopped(pid_t pgrp) {
 // When the whole instance stops, a connection on which nobody waits for an answer may be closed; else a client could be
 // about to use it again.
 static bool may_stop(const struct pool *pool, const struct worker *worker) {
+    // A queue of its own, and no successor to serve it: it has to be emptied first.
+    if (!worker->record->wanted && listeners_slot_queued(&pool->listeners, worker->slot) > 0) return false;
     switch (connections_of(pool->record, worker->record->pid, worker->record->addresses)) {
         case CONNECTIONS_NONE: return true;
         case CONNECTIONS_IDLE: return pool->record->stopping;

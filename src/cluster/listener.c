@@ -156,6 +156,15 @@ int listeners_queued(const struct listeners *listeners, int row) {
     return (int)info.tcpi_unacked;
 }
 
+int listeners_slot_queued(const struct listeners *listeners, int slot) {
+    int queued = 0;
+    for (int i = 0; i < (int)listeners->record->socket_end; i++) {
+        const struct record_socket *row = &listeners->record->socket[i];
+        if (row->used && row->slot == slot) queued += listeners_queued(listeners, i);
+    }
+    return queued;
+}
+
 void listeners_close_slot(struct listeners *listeners, int slot) {
     for (int i = 0; i < (int)listeners->record->socket_end; i++) {
         const struct record_socket *row = &listeners->record->socket[i];

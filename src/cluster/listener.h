@@ -41,4 +41,5 @@ void listeners_split(struct listeners *listeners, int address, int slot);
 void listeners_set_live(struct listeners *listeners, int slot, bool live);
 
 int listeners_queued(const struct listeners *listeners, int row);  // connections waiting to be accepted
+int listeners_slot_queued(const struct listeners *listeners, int slot);  // the same, over all sockets of a slot
 uint64_t listeners_inode(int fd);                                  // socket inode, 0 when unknown

@@ -29,6 +29,7 @@ struct record_worker {
     uint32_t failures;  // in a row; decides the wait before the next start
     uint64_t since_ns;  // of the present state
     uint64_t started_ns;
+    uint64_t start_ticks;      // of the process, as in /proc/PID/stat: with the pid it names it for ever
     uint64_t deadline_ns;      // of the present state; CLOCK_NEVER = none
     uint64_t first_listen_ns;  // 0 = this process has not listened yet
     uint64_t addresses;        // bit a: it listens on record.address[a]

@@ -14,7 +14,6 @@
 #include "home.h"
 #include "log.h"
 #include "notify.h"
-#include "procinfo.h"
 #include "watches.h"
 
 // Everything the keeper told in answer to HELLO.
@@ -165,9 +164,8 @@ void adopt_write_pids(const struct primary *primary) {
     FILE *file = fopen(fresh, "we");
     if (file == NULL) return;
     for (uint32_t i = 0; i < primary->pool.record->slot_end; i++) {
-        struct procinfo info;
-        pid_t pid = primary->pool.record->worker[i].pid;
-        if (pid > 0 && procinfo_read(pid, &info) == 0) fprintf(file, "%d %llu\n", pid, (unsigned long long)info.start_ticks);
+        const struct record_worker *record = &primary->pool.record->worker[i];
+        if (record->pid > 0) fprintf(file, "%d %llu\n", record->pid, (unsigned long long)record->start_ticks);
     }
     if (fclose(file) == 0) rename(fresh, path);
 }

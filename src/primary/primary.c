@@ -26,6 +26,7 @@
 #include "log.h"
 #include "notify.h"
 #include "orphan.h"
+#include "procinfo.h"
 #include "str.h"
 #include "watches.h"
 
@@ -37,8 +38,10 @@ void primary_wake(struct primary *primary) { primary->changed = true; }
 
 static void on_started(void *arg, struct worker *worker, struct pool_fds *fds) {
     struct primary *primary = arg;
+    struct procinfo info;
     watches_start(primary, worker, fds);
-    adopt_write_pids(primary);
+    worker->record->start_ticks = procinfo_read(worker->record->pid, &info) == 0 ? info.start_ticks : 0;
+    primary->pids_changed = true;
 }
 
 static void on_ended(void *arg, struct worker *worker) { watches_end(arg, worker); }
@@ -208,6 +211,8 @@ static void on_before_wait(uv_prepare_t *prepare) {
     primary->changed = false;
     uint64_t now = clock_now_ns();
     uint64_t due = primary->keeper_gone ? orphan_tick(primary, now) : pool_tick(&primary->pool, now);
+    if (primary->pids_changed) adopt_write_pids(primary);
+    primary->pids_changed = false;
     check_up(primary);
     control_on_changed(primary->control);
     set_timer(primary, primary->changed || primary->link.first != NULL ? now : due, now);

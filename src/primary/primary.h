@@ -41,6 +41,7 @@ struct primary {
     int lock, ready, adopted_record;  // descriptors; -1 = none
     pid_t keeper;
     bool changed;      // the pool wants its tick
+    bool pids_changed; // NAME.pids is to be written
     bool keeper_gone;  // nobody spawns any more
     bool interrupted;  // one INT was heard
     bool finished;
