@@ -55,7 +55,7 @@ unit: build-asan/build.ninja
 # One test:  make e2e TESTS="tests/e2e/test_ready.py -k notify"
 # Against the build that people run there are only the kill loops, where timing matters most; the rest runs sanitized.
 TESTS ?= tests/e2e
-PYTEST := $(PYTHON) -B -m pytest -p no:cacheprovider -q -rs --tb=short
+PYTEST := $(PYTHON) -B -m pytest -p no:cacheprovider -q -rfEs --tb=short
 PLAIN := tests/e2e/test_kill_loop.py tests/e2e/test_limits.py
 e2e: build/build.ninja build-asan/build.ninja
 	@$(NINJA) -C build && $(NINJA) -C build-asan

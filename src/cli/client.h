@@ -3,7 +3,6 @@
 #pragma once
 
 #include <jansson.h>
-#include <sys/types.h>
 
 #include "buf.h"
 #include "cli.h"
@@ -13,7 +12,6 @@ struct client {
     char name[LAUNCH_NAME_MAX + 1];
     int home;          // owned: the run-time folder
     int fd;            // owned: the connection
-    pid_t peer;        // who sent the last bytes, as this process sees it; 0 = nobody yet, or not visible from here
     struct buf input;  // what follows the last answer
 };
 

@@ -19,6 +19,7 @@
 #define ENDING_POLL_NS (10 * CLOCK_MS)
 #define ENDING_PATIENCE_NS (10 * CLOCK_S)
 #define ENDING_RETRIES 20
+#define ENDING_PING_S 5
 #define ENDING_WORKERS_MAX 4096
 #define ENDING_LINE_MAX 40
 
@@ -36,11 +37,6 @@ struct leftovers {
 static void ending_pause(void) { usleep(ENDING_POLL_NS / 1000); }
 
 // ---- a live instance
-
-static bool ending_process_runs(pid_t pid) {
-    struct procinfo info;
-    return procinfo_read(pid, &info) == 0 && info.state != 'Z' && info.state != 'X';
-}
 
 // The keeper outlives its primary by a moment; the lock is free when both are gone.
 static int ending_wait_lock(const struct client *client, const struct cli_verb *verb) {
@@ -74,18 +70,15 @@ int ending_live(struct client *client, const struct cli_verb *verb, bool now) {
     return cli_complain(verb, CLI_FAILED, "the instance %s does not answer: `kill -9` its keeper, then stop it again", client->name);
 }
 
-// Numbers in the lock and in answers mean something only in the same pid namespace: there the sender of an answer has, as
-// seen by the kernel, the pid that it gives for itself.
-bool ending_is_orphan(int home, const char *name, pid_t holder) {
+bool ending_is_orphan(int home, const char *name) {
     scoped_client client = CLIENT_NONE;
     client.home = fcntl(home, F_DUPFD_CLOEXEC, 0);
     str_copy(client.name, sizeof client.name, name);
-    if (holder <= 0 || ending_process_runs(holder) || client.home < 0 || client_connect(&client)) return false;
-    client_set_patience(&client, 5);
+    if (client.home < 0 || client_connect(&client)) return false;
+    client_set_patience(&client, ENDING_PING_S);
     if (client_send_take(&client, json_pack("{s:s}", "verb", "ping"))) return false;
     scoped_json *answer = client_receive(&client);
-    json_int_t primary = json_integer_value(json_object_get(json_object_get(answer, "result"), "primary"));
-    return primary > 0 && primary == client.peer && !ending_process_runs(holder);
+    return json_is_null(json_object_get(json_object_get(answer, "result"), "pid"));
 }
 
 // ---- what a killed instance left

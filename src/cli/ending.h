@@ -10,8 +10,8 @@
 // Asks the instance to stop and waits until its last process has ended. CLI_OK or the exit code after a complaint.
 int ending_live(struct client *client, const struct cli_verb *verb, bool now);
 
-// True when a lock is held by an instance whose keeper `holder` was killed: its primary and workers still serve.
-bool ending_is_orphan(int home, const char *name, pid_t holder);
+// True when the instance of that name lives without its keeper, which was killed: its primary says so.
+bool ending_is_orphan(int home, const char *name);
 
 // Ends the workers on record in NAME.pids that still run: TERM, KILL after ten seconds or, with `now`, at once. Removes
 // what the instance left in the folder. The caller holds the lock. How many there were, or -errno when some would not end.

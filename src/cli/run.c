@@ -4,6 +4,7 @@
 //   options -> command exists? -> folder, lock, control socket -> [-d: fork] -> descriptors in place -> exec pando-keeper
 #include <errno.h>
 #include <fcntl.h>
+#include <signal.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/syscall.h>
@@ -26,6 +27,7 @@ struct run {
     int home, log;                    // owned
     int inherit[INHERIT_KEEPER_END];  // owned: what the keeper gets under that number; -1 = nothing
     int ready;                        // owned: our end of INHERIT_READY
+    sigset_t signals;                 // the caller's mask
 };
 
 static void run_init(struct run *run, const struct cli_verb *verb) {
@@ -96,7 +98,7 @@ static int run_lock(struct run *run) {
     pid_t holder = 0;
     struct pando_error error;
     int lock = home_lock(run->home, name, &holder, &error);
-    if (lock == -EWOULDBLOCK && ending_is_orphan(run->home, name, holder)) {
+    if (lock == -EWOULDBLOCK && ending_is_orphan(run->home, name)) {
         int code = run_end_orphan(run);
         if (code != CLI_OK) return code;
         lock = home_lock(run->home, name, &holder, &error);
@@ -114,8 +116,19 @@ static int run_end_leftovers(struct run *run) {
     return CLI_OK;
 }
 
+// From here on there is something to clean up, which only the keeper can: a signal that arrives now waits for it. Blocked
+// and pending signals survive exec.
+static void run_hold_signals(struct run *run) {
+    static const int held[] = {SIGTERM, SIGINT, SIGHUP, SIGQUIT, SIGUSR1, SIGUSR2};
+    sigset_t set;
+    sigemptyset(&set);
+    for (size_t i = 0; i < sizeof held / sizeof held[0]; i++) sigaddset(&set, held[i]);
+    sigprocmask(SIG_BLOCK, &set, &run->signals);
+}
+
 static int run_open_control(struct run *run) {
     struct pando_error error;
+    run_hold_signals(run);
     int fd = home_listen(run->home, run->launch.name, &error);
     if (fd < 0) return cli_complain(run->verb, CLI_FAILED, "%s", error.text);
     run->inherit[INHERIT_CONTROL] = fd;
@@ -183,6 +196,7 @@ static int run_detached(struct run *run) {
     pid_t child = fork();
     if (child < 0) return run_complain(run, errno, "detach");
     if (child == 0) _exit(run_detached_child(run));
+    sigprocmask(SIG_SETMASK, &run->signals, NULL);
     for (int i = 0; i < INHERIT_KEEPER_END; i++) fd_close(&run->inherit[i]);
     return detach_wait(&run->launch, run->verb, run->ready, run->log, run->home);
 }

@@ -20,7 +20,7 @@ int address_from(struct record_address *out, const struct sockaddr *any, socklen
             if (len < sizeof key.at.in6) return -EINVAL;
             key.at.in6.sin6_flowinfo = 0;
             key.len = sizeof key.at.in6;
-            key.v6only = v6only;
+            key.v6only = v6only && IN6_IS_ADDR_UNSPECIFIED(&key.at.in6.sin6_addr);  // the kernel sets it for all others
             break;
         case AF_UNIX:
             if (len <= offsetof(struct sockaddr_un, sun_path)) return -EINVAL;

@@ -39,7 +39,9 @@ static void the_same_address_is_the_same_key_whatever_its_padding(void **unused)
 static void a_dual_stack_socket_is_another_key_than_one_for_ipv6_alone(void **unused) {
     (void)unused;
     struct record_address dual = inet6("::", 3000, false), alone = inet6("::", 3000, true), again = inet6("::", 3000, false);
+    struct record_address one = inet6("::1", 3000, false), only = inet6("::1", 3000, true);
     assert_false(address_equal(&dual, &alone));
+    assert_true(address_equal(&one, &only));  // the kernel sets the option itself when it binds such an address
     assert_true(address_equal(&dual, &again));
 }
 
