@@ -17,6 +17,7 @@
 #include "clock.h"
 #include "fd.h"
 #include "intercept_unix.h"
+#include "judge.h"
 #include "log.h"
 #include "procinfo.h"
 #include "seccomp_notify.h"
@@ -30,6 +31,7 @@ enum { NOTIFICATIONS_A_TURN = 16 };
 enum verdict {
     VERDICT_ANSWER,    // with `error`, or `value`
     VERDICT_CONTINUE,  // let the kernel do what was asked
+    VERDICT_PARK,      // later: it hangs on what another worker is about to show
     VERDICT_NONE,      // the process is about to be killed
 };
 
@@ -263,8 +265,18 @@ static void listened(struct question *question, int address) {
     question->intercept->on_listen(question->intercept->arg, question->worker, address);
 }
 
+// One call a worker: a second thread that comes in between is not worth a queue.
+static bool may_park(const struct question *question) { return question->worker->record->parked.id == 0; }
+
+// O_NONBLOCK belongs to the shared open file, so that the last to listen decides; programs that are copies agree.
+static void adopt_nonblock(int shared, int own) {
+    int wanted = fcntl(own, F_GETFL), now = fcntl(shared, F_GETFL);
+    if (wanted >= 0 && now >= 0 && ((wanted ^ now) & O_NONBLOCK) != 0) fcntl(shared, F_SETFL, now ^ O_NONBLOCK);
+}
+
 // Another socket takes the place of the worker's own, under the same number.
-static enum verdict give(struct question *question, int row, int address) {
+static enum verdict give(struct question *question, int own, int row, int address) {
+    adopt_nonblock(question->intercept->listeners->fd[row], own);
     int flags = procinfo_fd_flags(question->tgid, question->fd);
     bool cloexec = flags < 0 || (flags & O_CLOEXEC) != 0;
     int r = notify_add_fd(question->worker->listener, question->id, question->intercept->listeners->fd[row], question->fd, cloexec);
@@ -276,8 +288,9 @@ static enum verdict give(struct question *question, int row, int address) {
 static enum verdict listen_shared(struct question *question, int fd, int address) {
     struct intercept *intercept = question->intercept;
     const struct record_worker *record = question->worker->record;
+    if (may_park(question) && judge_parks(intercept->record, address, question->worker->slot)) return VERDICT_PARK;
     int row = listeners_find(intercept->listeners, address, record->generation, question->worker->slot);
-    if (row >= 0 && intercept->record->socket[row].inode != listeners_inode(fd)) return give(question, row, address);
+    if (row >= 0 && intercept->record->socket[row].inode != listeners_inode(fd)) return give(question, fd, row, address);
     if (row < 0) {
         row = listeners_add(intercept->listeners, address, record->generation, question->worker->slot, fd);
         if (row < 0) return answer(question, row);
@@ -348,19 +361,34 @@ static enum verdict on_socket(struct question *question, const struct seccomp_da
     if (protocol != 0 && protocol != IPPROTO_TCP && protocol != IPPROTO_MPTCP) return VERDICT_CONTINUE;
     scoped_fd fd = socket((int)call->args[0], type | SOCK_CLOEXEC, protocol);
     if (fd < 0) return answer(question, -errno);
-    int r = set_reuseport(fd, 1);
-    if (r == 0) r = notify_add_fd(question->worker->listener, question->id, fd, -1, (type & SOCK_CLOEXEC) != 0);
+    int r = notify_add_fd(question->worker->listener, question->id, fd, -1, (type & SOCK_CLOEXEC) != 0);
     if (r < 0) return answer(question, r);
     handed_add(&intercept->handed, question->worker->record->token, question->tgid, r, fd_take(&fd));
     question->value = r;
     return answer(question, 0);
 }
 
+// Its address may not be read. The first worker binds alone (a stranger on the port is then EADDRINUSE, as it should be)
+// and the others wait until it listens; from then on they may join.
+static enum verdict on_bind_handed(struct question *question) {
+    struct intercept *intercept = question->intercept;
+    struct record *record = intercept->record;
+    uint64_t token = question->worker->record->token;
+    int fd = handed_find(&intercept->handed, token, question->tgid, question->fd);
+    if (fd < 0) return VERDICT_CONTINUE;
+    if (record->generation_first_ns == 0 && record->scout_token == 0) record->scout_token = token;
+    bool alone = record->generation_first_ns == 0 && record->scout_token == token;
+    if (record->generation_first_ns == 0 && !alone && may_park(question)) return VERDICT_PARK;
+    set_reuseport(fd, !alone);
+    return VERDICT_CONTINUE;
+}
+
 // ---- one notification
 
 static enum verdict decide(struct question *question, const struct seccomp_data *call) {
     switch (call->nr) {
-        case SYS_bind: return on_bind(question, call);
+        case SYS_bind:
+            return question->intercept->record->intercept == LAUNCH_INTERCEPT_HAND ? on_bind_handed(question) : on_bind(question, call);
         case SYS_listen: return on_listen(question, call);
         case SYS_socket: return on_socket(question, call);
         default: return VERDICT_CONTINUE;
@@ -378,6 +406,7 @@ static void handle(struct intercept *intercept, struct worker *worker, const str
     switch (decide(&question, &notif->data)) {
         case VERDICT_ANSWER: r = notify_answer(worker->listener, question.id, question.error, question.value); break;
         case VERDICT_CONTINUE: r = notify_continue(worker->listener, question.id); break;
+        case VERDICT_PARK: worker->record->parked = *notif; break;
         case VERDICT_NONE: break;
     }
     if (r != 0 && r != -ENOENT) log_error("worker %d: answering its system call: %s", worker->slot, strerror(-r));
@@ -408,10 +437,10 @@ void intercept_resume(struct intercept *intercept, struct worker *worker) {
     record->notified_token = 0;
 }
 
-bool intercept_has_bound(const struct intercept *intercept, uint64_t token, int address) {
-    for (int i = 0; i < INTERCEPT_BOUND_MAX; i++)
-        if (intercept->bound[i].token == token && intercept->bound[i].address == address) return true;
-    return false;
+void intercept_unpark(struct intercept *intercept, struct worker *worker) {
+    struct seccomp_notif notif = worker->record->parked;
+    worker->record->parked.id = 0;
+    if (notif.id != 0 && worker->listener >= 0 && notify_valid(worker->listener, notif.id)) handle(intercept, worker, &notif);
 }
 
 void intercept_forget(struct intercept *intercept, uint64_t token) {

@@ -46,5 +46,6 @@ int intercept_init(struct intercept *intercept);  // the borrowed members and ca
 bool intercept_on_readable(struct intercept *intercept, struct worker *worker);
 // Answers what the previous primary had received and not answered, if this worker still waits for it.
 void intercept_resume(struct intercept *intercept, struct worker *worker);
-bool intercept_has_bound(const struct intercept *intercept, uint64_t token, int address);
+// A call that was parked is decided again (and may be parked again).
+void intercept_unpark(struct intercept *intercept, struct worker *worker);
 void intercept_forget(struct intercept *intercept, uint64_t token);  // that worker has ended

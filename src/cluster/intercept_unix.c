@@ -40,7 +40,7 @@ int intercept_unix_key(struct record_address *out, const struct sockaddr *any, s
     if (given[0] == '\0') return address_from(out, any, len, type, false);
     char path[sizeof at.sun_path + 1] = {0};
     memcpy(path, given, path_len);
-    if (has_own_root(tgid)) return -EINVAL;
+    if (has_own_root(tgid) || strncmp(path, "/proc/", 6) == 0) return -EINVAL;  // there a path means another thing to each process
     if (path[0] == '/')
         memcpy(at.sun_path, path, sizeof at.sun_path);
     else if (absolute_path(at.sun_path, sizeof at.sun_path, path, tgid) != 0)

@@ -2,19 +2,20 @@
 // How do the programs behind an address wait for connections? Those that sleep in select or poll and then call accept on a
 // *blocking* listener would stick there when a sibling was faster, with their keep-alive clients behind them. They get one
 // socket a slot. It cannot be seen at `listen` (php sets O_NONBLOCK afterwards), so the first copy is watched until it is
-// idle, while the others wait inside their `listen`; half a second at most.
+// idle, while the others' `listen` is parked; half a second at most.
 #include <fcntl.h>
 #include <sys/syscall.h>
 
 #include "address.h"
 #include "clock.h"
 #include "log.h"
+#include "judge.h"
 #include "pool.h"
 #include "procinfo.h"
 
 #define LOOK_FIRST_NS (10 * CLOCK_MS)
 #define LOOK_LATER_NS CLOCK_S
-enum { LOOK_HOLDING = 25, LOOK_MAX = 85 };  // 25 looks while siblings wait, then a minute of later ones
+enum { LOOK_MAX = JUDGE_PARKING_LOOKS + 60 };  // after those a minute of later ones
 
 enum waits { WAITS_UNKNOWN, WAITS_IN_ACCEPT, WAITS_IN_POLL };
 
@@ -46,17 +47,16 @@ static bool look_at_process(pid_t pid, void *arg) {
     return *(enum waits *)arg != WAITS_IN_ACCEPT;
 }
 
-static struct worker *first_user(struct pool *pool, int address) {
-    for (uint32_t i = 0; i < pool->record->slot_end; i++) {
-        struct worker *worker = &pool->worker[i];
-        if (worker_runs(worker) && (worker->record->addresses >> address & 1) != 0) return worker;
-    }
-    return NULL;
+int judge_first_user(const struct record *record, int address) {
+    for (uint32_t i = 0; i < record->slot_end; i++)
+        if (record->worker[i].pid != 0 && (record->worker[i].addresses >> address & 1) != 0) return (int)i;
+    return -1;
 }
 
-static void release(struct pool *pool, int address) {
-    for (uint32_t i = 0; i < pool->record->slot_end; i++)
-        if (pool_held(pool, &pool->worker[i], address)) pool->hooks.hold(pool->arg, &pool->worker[i], false);
+bool judge_parks(const struct record *record, int address, int slot) {
+    const struct record_address *at = &record->address[address];
+    int first = judge_first_user(record, address);
+    return at->listened && !at->judged && at->look_count < JUDGE_PARKING_LOOKS && first >= 0 && first != slot;
 }
 
 // Copies that got the shared socket before the verdict have to come again.
@@ -74,18 +74,22 @@ static void split(struct pool *pool, int address, const struct worker *keeps) {
 
 static void judge(struct pool *pool, int address, uint64_t now_ns) {
     struct record_address *at = &pool->record->address[address];
-    struct worker *worker = first_user(pool, address);
+    int first = judge_first_user(pool->record, address);
+    struct worker *worker = first < 0 ? NULL : &pool->worker[first];
     int row = worker == NULL ? -1 : listeners_find(&pool->listeners, address, worker->record->generation, worker->slot);
-    at->look_ns = now_ns + (at->look_count < LOOK_HOLDING ? LOOK_FIRST_NS * (1 + at->look_count / 10) : LOOK_LATER_NS);
+    if (row < 0) {  // nobody to watch: the next to listen is the first
+        at->look_ns = CLOCK_NEVER;
+        return;
+    }
+    at->look_ns = now_ns + (at->look_count < JUDGE_PARKING_LOOKS ? LOOK_FIRST_NS * (1 + at->look_count / 10) : LOOK_LATER_NS);
     at->look_count++;
-    if (row < 0) return;
     enum waits waits = WAITS_UNKNOWN;
     bool blocking = (fcntl(pool->listeners.fd[row], F_GETFL) & O_NONBLOCK) == 0;
     if (blocking) procinfo_group_each(worker->record->pid, look_at_process, &waits);
     if (blocking && waits == WAITS_IN_POLL) split(pool, address, worker);
     at->judged = !blocking || waits != WAITS_UNKNOWN || at->look_count > LOOK_MAX;
     if (at->judged) at->look_ns = CLOCK_NEVER;
-    if (at->judged || at->look_count == LOOK_HOLDING) release(pool, address);
+    if (at->judged || at->look_count == JUDGE_PARKING_LOOKS) pool_unpark(pool);
 }
 
 void pool_judge(struct pool *pool, uint64_t now_ns) {
@@ -93,16 +97,4 @@ void pool_judge(struct pool *pool, uint64_t now_ns) {
         const struct record_address *at = &pool->record->address[a];
         if (at->used && at->listened && !at->judged && at->look_ns <= now_ns) judge(pool, a, now_ns);
     }
-}
-
-bool pool_is_judging(const struct pool *pool, int address) {
-    const struct record_address *at = &pool->record->address[address];
-    return at->used && at->listened && !at->judged && at->look_count < LOOK_HOLDING;
-}
-
-// A copy waits with its `listen` while the first one is being watched.
-bool pool_held(struct pool *pool, const struct worker *worker, int address) {
-    const struct record_address *at = &pool->record->address[address];
-    if (!worker_runs(worker) || (worker->record->addresses >> address & 1) != 0) return false;
-    return at->used && at->listened && intercept_has_bound(&pool->intercept, worker->record->token, address);
 }

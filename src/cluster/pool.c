@@ -83,7 +83,15 @@ static void check_first_start(struct pool *pool, const char *why) {
     pool_give_up(pool, 1, why);
 }
 
-// ---- start
+// ---- start and ready
+
+static void become_ready(struct pool *pool, struct worker *worker) {
+    struct record_worker *record = worker->record;
+    pool->record->ever_ready = true;
+    record->restarting = record->restart_due = false;
+    pool_move(pool, worker, WORKER_EVENT_READY, CLOCK_NEVER, NULL);
+    pool_step_restarts(pool);
+}
 
 static uint64_t starting_lasts_ns(const struct pool *pool) {
     return pool->launch->ready == LAUNCH_READY_DELAY ? pool->launch->ready_delay_ns : pool->launch->ready_timeout_ns;
@@ -107,6 +115,9 @@ void pool_start_slot(struct pool *pool, struct worker *worker, enum worker_event
     int r = pool_start_process(pool, worker, &error, &exit_code);
     if (r == 0 && !first) worker->record->restarts++;
     pool_move(pool, worker, event, starting_lasts_ns(pool), NULL);
+    // Without interception no `listen` is seen: what runs is taken as ready, unless the user named another sign.
+    bool blind = pool->record->intercept == LAUNCH_INTERCEPT_NONE && pool->launch->ready == LAUNCH_READY_LISTEN;
+    if (r == 0 && blind) become_ready(pool, worker);
     if (r == 0) return;
     start_failed(pool, worker, &error, exit_code);
 }
@@ -115,16 +126,6 @@ void pool_begin(struct pool *pool, int workers) {
     pool->record->generation = 1;
     pool->record->started_ns = clock_now_ns();
     pool_scale(pool, workers);
-}
-
-// ---- ready
-
-static void become_ready(struct pool *pool, struct worker *worker) {
-    struct record_worker *record = worker->record;
-    pool->record->ever_ready = true;
-    record->restarting = record->restart_due = false;
-    pool_move(pool, worker, WORKER_EVENT_READY, CLOCK_NEVER, NULL);
-    pool_step_restarts(pool);
 }
 
 static bool listens_on_enough(const struct pool *pool, const struct worker *worker) {
@@ -147,21 +148,27 @@ void pool_on_ready_sign(struct pool *pool, struct worker *worker) {
     check_ready(pool, worker);
 }
 
+static bool is_own_port(const struct pool *pool, int address) {
+    int first = pool->launch->own_port, port = address < 0 ? 0 : address_port(&pool->record->address[address]);
+    return first > 0 && port >= first && port < first + (int)pool->record->slot_end;
+}
+
 // What the first to listen listens on, at first and within half a second, is what its generation listens on.
 static void note_generation_address(struct pool *pool, const struct worker *worker, int address, uint64_t now) {
     struct record *record = pool->record;
     if (record->generation_first_ns == 0) {
         record->generation_first_ns = now;
         record->generation_first_token = worker->record->token;
+        pool_unpark(pool);
     }
-    bool first = record->generation_first_token == worker->record->token;
+    bool first = record->generation_first_token == worker->record->token && !is_own_port(pool, address);
     if (first && address >= 0 && now - record->generation_first_ns <= ADDRESS_WINDOW_NS)
         record->generation_addresses |= UINT64_C(1) << address;
 }
 
 static void begin_judging(struct pool *pool, int address, uint64_t now_ns) {
     struct record_address *at = &pool->record->address[address];
-    if (at->judged || at->look_ns != 0) return;
+    if (at->judged || (at->look_ns != 0 && at->look_ns != CLOCK_NEVER)) return;
     at->judged = at->type != SOCK_STREAM || at->at.any.sa_family == AF_UNIX;
     at->look_ns = at->judged ? CLOCK_NEVER : now_ns;
     if (!at->judged) pool_judge(pool, now_ns);
@@ -202,18 +209,12 @@ void pool_attach_intercept(struct pool *pool) {
     pool->intercept.on_hidden = on_hidden;
 }
 
-// A copy whose address is still being judged waits in its `listen`.
-static bool shall_wait(struct pool *pool, const struct worker *worker) {
-    for (int a = 0; a < RECORD_ADDRESS_MAX; a++)
-        if (pool_is_judging(pool, a) && pool_held(pool, worker, a)) return true;
-    return false;
+void pool_unpark(struct pool *pool) {
+    for (uint32_t i = 0; i < pool->record->slot_end; i++) intercept_unpark(&pool->intercept, &pool->worker[i]);
 }
 
 void pool_on_notification(struct pool *pool, struct worker *worker) {
-    if (shall_wait(pool, worker))
-        pool->hooks.hold(pool->arg, worker, true);
-    else if (!intercept_on_readable(&pool->intercept, worker))
-        fd_close(&worker->listener);
+    if (!intercept_on_readable(&pool->intercept, worker)) fd_close(&worker->listener);
 }
 
 // ---- death
@@ -268,7 +269,9 @@ static void let_go_of_process(struct pool *pool, struct worker *worker) {
     fd_close(&worker->pidfd);
     fd_close(&worker->listener);
     record->pid = 0;
+    if (record->token == pool->record->scout_token) pool->record->scout_token = 0;
     record->token = 0;
+    record->parked.id = 0;
     record->frozen = false;
     for (int a = 0; a < RECORD_ADDRESS_MAX; a++) {
         struct record_address *at = &pool->record->address[a];
@@ -276,6 +279,7 @@ static void let_go_of_process(struct pool *pool, struct worker *worker) {
             intercept_unix_restore(at, pool->launch->has_user ? pool->launch->uid : geteuid());
     }
     record->addresses = 0;
+    pool_unpark(pool);
 }
 
 static void after_death(struct pool *pool, struct worker *worker) {

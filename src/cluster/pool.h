@@ -27,7 +27,6 @@ struct pool_hooks {
     void (*started)(void *arg, struct worker *worker, struct pool_fds *fds_take);
     void (*ended)(void *arg, struct worker *worker);  // its process is gone; before the state moves
     void (*changed)(void *arg);                       // some state moved: whoever waits may look
-    void (*hold)(void *arg, struct worker *worker, bool hold);        // leave its notifications unread, or read on
     const char *(*last_lines)(void *arg, const struct worker *worker);  // what it wrote last; "" = nothing
     void (*finished)(void *arg, int exit_code, const char *why);      // the instance is over; `why` NULL = as asked
 };
@@ -91,8 +90,7 @@ int pool_set_intercept(struct pool *pool, enum launch_intercept intercept);     
 void pool_on_lost(struct pool *pool, struct worker *worker);                       // its process is gone, nobody knows how
 // start.c. On failure `out_exit_code` is that of an instance that can never start; untouched when trying again may help.
 int pool_start_process(struct pool *pool, struct worker *worker, struct pando_error *error, int *out_exit_code);
-void pool_judge(struct pool *pool, uint64_t now_ns);           // judge.c: how do its programs wait?
-bool pool_is_judging(const struct pool *pool, int address);  // copies wait with their `listen` there
-bool pool_held(struct pool *pool, const struct worker *worker, int address);
+void pool_judge(struct pool *pool, uint64_t now_ns);  // judge.c: how do its programs wait?
+void pool_unpark(struct pool *pool);                  // a verdict is there, or who it was about has gone: calls that wait go on
 void pool_drain_look(struct pool *pool, struct worker *worker, uint64_t now_ns);  // drain.c
 void pool_thaw(struct pool *pool, struct worker *worker);

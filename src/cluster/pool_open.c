@@ -120,6 +120,7 @@ void pool_reconcile(struct pool *pool) {
     listeners_reconcile(&pool->listeners);
     for (uint32_t i = 0; i < pool->record->slot_end; i++) reconcile_worker(pool, &pool->worker[i]);
     pool->record->notified_token = 0;
+    pool_unpark(pool);
     pool_step_restarts(pool);
     pool_check_finished(pool);
 }

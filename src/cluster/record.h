@@ -33,6 +33,7 @@ struct record_worker {
     uint64_t deadline_ns;      // of the present state; CLOCK_NEVER = none
     uint64_t first_listen_ns;  // 0 = this process has not listened yet
     uint64_t addresses;        // bit a: it listens on record.address[a]
+    struct seccomp_notif parked;  // a call of it that waits for a verdict on another worker; id 0 = none
     uint64_t next_look_ns;     // while draining: when to look for open connections again
     uint64_t frozen_ns;        // when it was stopped for that
     int32_t last_status;       // as from waitpid(2)
@@ -92,6 +93,7 @@ struct record {
     uint64_t generation_addresses;  // what this generation's first ready worker listened on
     uint64_t generation_first_ns;   // its first listen
     uint64_t generation_first_token;
+    uint64_t scout_token;  // where sockets are handed out: the worker that binds alone until it listens
     uint64_t lines_lost;
     bool ever_ready, stopping, stop_now, port_zero_warned, up_told;
     int32_t exit_code;

@@ -68,9 +68,11 @@ struct keeper {
     int channel;  // -1 while no primary lives
     pid_t primary;
     int primary_pidfd;
-    uint64_t primary_started_ns, primary_retry_ns, primary_wait_ns;
+    uint64_t primary_started_ns, primary_retry_ns;
     int quick_deaths;
-    bool told;  // the primary has said HELLO
+    bool told;       // the primary has said HELLO
+    bool ever_told;  // some primary has
+    bool had_terminal;
     int signal_count[FORWARDED_MAX];
     bool signal_from_kernel[FORWARDED_MAX];
     bool refuse;  // PANDO_DEBUG_REFUSE=keeper: as under a security module that forbids PEEK and GETFD
@@ -139,22 +141,33 @@ static void primary_gone(void) {
     for (size_t i = 0; i < keeper.child_end; i++) keeper.child[i].reported = false;
 }
 
+// At once, then 20 ms doubling to 5 s.
+static uint64_t restart_wait_ns(void) {
+    if (keeper.quick_deaths <= 1) return 0;
+    uint64_t wait = RESTART_FIRST_NS;
+    for (int i = 2; i < keeper.quick_deaths && wait < RESTART_LAST_NS; i++) wait *= 2;
+    return wait < RESTART_LAST_NS ? wait : RESTART_LAST_NS;
+}
+
+// One that was up and was killed by a person has not failed.
 static void primary_died(int status) {
+    bool killed = keeper.told && WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL;
+    bool healthy = killed || clock_now_ns() - keeper.primary_started_ns >= PRIMARY_HEALTHY_NS;
     primary_gone();
     fd_close(&keeper.primary_pidfd);
     keeper.primary = 0;
     if (keeper.quitting) return;
-    bool healthy = clock_now_ns() - keeper.primary_started_ns >= PRIMARY_HEALTHY_NS;
     keeper.quick_deaths = healthy ? 0 : keeper.quick_deaths + 1;
-    keeper.primary_wait_ns = keeper.quick_deaths <= 1                      ? 0
-                             : keeper.primary_wait_ns == 0                 ? RESTART_FIRST_NS
-                             : keeper.primary_wait_ns * 2 > RESTART_LAST_NS ? RESTART_LAST_NS
-                                                                           : keeper.primary_wait_ns * 2;
-    keeper.primary_retry_ns = clock_now_ns() + keeper.primary_wait_ns;
+    keeper.primary_retry_ns = clock_now_ns() + restart_wait_ns();
     if (WIFSIGNALED(status))
         log_warn("the primary was killed by signal %d; the workers serve on, another takes over", WTERMSIG(status));
     else
         log_warn("the primary ended with code %d; the workers serve on, another takes over", WEXITSTATUS(status));
+}
+
+static void start_failed(const char *what, int error) {
+    keeper.quick_deaths++;
+    log_error("cannot start the primary: %s: %s; trying again in 1 s", what, strerror(error));
 }
 
 static void primary_start(void) {
@@ -165,7 +178,7 @@ static void primary_start(void) {
     keeper.primary_started_ns = clock_now_ns();
     keeper.primary_retry_ns = keeper.primary_started_ns + CLOCK_S;
     if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, pair) != 0) {
-        log_error("cannot start the primary: socketpair: %s; trying again in 1 s", strerror(errno));
+        start_failed("make its channel", errno);
         return;
     }
     struct spawn spawn = {.path = program, .argv = argv, .envp = keeper.envp, .new_session = true};
@@ -177,7 +190,7 @@ static void primary_start(void) {
     fd_close(&pair[1]);
     if (r != 0) {
         fd_close(&pair[0]);
-        log_error("cannot start the primary: %s: %s; trying again in 1 s", spawn_stage_text[spawned.failed_stage], strerror(-r));
+        start_failed(spawn_stage_text[spawned.failed_stage], -r);
         return;
     }
     keeper.channel = pair[0];
@@ -241,7 +254,7 @@ static void on_hello(void) {
         primary_replace("does not take what it asked for");
         return;
     }
-    keeper.told = true;
+    keeper.told = keeper.ever_told = true;
     reply_result(0);
 }
 
@@ -407,23 +420,31 @@ static void reap(void) {
     }
 }
 
+// An interactive shell passes the HUP of a vanished terminal on with kill(2), as a person would: the terminal itself tells.
+static bool has_terminal(void) {
+    scoped_fd terminal = open("/dev/tty", O_RDWR | O_NOCTTY | O_CLOEXEC | O_NONBLOCK);
+    return terminal >= 0;
+}
+
 static void on_signals(void) {
     struct signalfd_siginfo info;
     while (read(keeper.signals, &info, sizeof info) == sizeof info) {
         for (int i = 0; i < FORWARDED_MAX; i++) {
             if ((int)info.ssi_signo != forwarded[i]) continue;
             keeper.signal_count[i]++;
-            keeper.signal_from_kernel[i] = info.ssi_code == SI_KERNEL;
+            keeper.signal_from_kernel[i] = info.ssi_code == SI_KERNEL || (keeper.had_terminal && !has_terminal());
         }
     }
     reap();
 }
 
-// No primary, and it does not stay up: whoever wants us to stop is obeyed without one.
-static void obey_alone(void) {
+// No primary, and it does not stay up: whoever wants us to stop is obeyed without one. If none ever was, there is nothing
+// to keep.
+static void act_alone(void) {
     if (keeper.channel >= 0 || keeper.quick_deaths < QUICK_DEATHS_MAX) return;
-    if (keeper.signal_count[0] + keeper.signal_count[1] == 0) return;
-    log_error("asked to stop while no primary stays up: the workers are killed");
+    bool asked = keeper.signal_count[0] + keeper.signal_count[1] > 0;
+    if (!asked && keeper.ever_told) return;
+    log_error(asked ? "asked to stop while no primary stays up: the workers are killed" : "gives up: no primary could be started");
     keeper.quitting = true;
     keeper.exit_code = 1;
 }
@@ -502,7 +523,7 @@ static void turn(void) {
     if (polls[1].revents != 0) on_channel();
     drain_outputs(polls, count);
     if (keeper.primary == 0 && !keeper.quitting && clock_now_ns() >= keeper.primary_retry_ns) primary_start();
-    obey_alone();
+    act_alone();
 }
 
 static void kill_children(bool primary_too) {
@@ -550,6 +571,7 @@ static void prepare(char **argv, char **envp) {
         setrlimit(RLIMIT_NOFILE, &files);
     }
     const char *refuse = getenv("PANDO_DEBUG_REFUSE");
+    keeper.had_terminal = has_terminal();
     keeper.refuse = refuse != NULL && strcmp(refuse, "keeper") == 0;
     keeper.name = argv[1];
     keeper.envp = envp;

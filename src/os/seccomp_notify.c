@@ -35,7 +35,7 @@ static int rules_hand(scmp_filter_ctx ctx) {
                                  SCMP_A1(SCMP_CMP_MASKED_EQ, SOCKET_TYPE_MASK, SOCK_STREAM));
         if (r != 0) return r;
     }
-    return seccomp_rule_add(ctx, SCMP_ACT_NOTIFY, SCMP_SYS(listen), 0);
+    return rules_read(ctx);
 }
 
 static int filter_export(scmp_filter_ctx ctx, struct sock_filter **out, size_t *out_count) {

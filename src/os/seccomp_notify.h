@@ -10,7 +10,7 @@
 
 enum notify_filter {
     NOTIFY_FILTER_READ,  // bind (unless addrlen is 12: netlink, which every name look-up does) and listen
-    NOTIFY_FILTER_HAND,  // socket(AF_INET or AF_INET6, SOCK_STREAM) and listen
+    NOTIFY_FILTER_HAND,  // the same, and socket(AF_INET or AF_INET6, SOCK_STREAM)
 };
 
 // Builds a filter for this machine's architecture; system calls of other architectures pass. *out is heap. 0 or -errno.

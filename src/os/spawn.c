@@ -18,7 +18,7 @@
 
 #include "fd.h"
 
-enum { SPAWN_STACK_BYTES = 64 * 1024, SPAWN_FD_PARK = 64 };
+enum { SPAWN_STACK_BYTES = 64 * 1024 };
 
 const char *const spawn_stage_text[SPAWN_STAGE_COUNT] = {
     [SPAWN_STAGE_NONE] = "start",
@@ -43,24 +43,22 @@ struct child {
 // The sources may be any numbers, the targets too: first all out of the way, then down to their places.
 static int child_fds(struct child *child) {
     const struct spawn *spawn = child->spawn;
-    int parked[SPAWN_FD_MAX];
+    int parked[SPAWN_FD_MAX], above = STDERR_FILENO + 1;
+    for (int i = 0; i < SPAWN_FD_MAX; i++)
+        if (spawn->fd_target[i] >= above) above = spawn->fd_target[i] + 1;
     if (child->listener_channel >= 0) {
-        child->listener_channel = fcntl(child->listener_channel, F_DUPFD_CLOEXEC, SPAWN_FD_PARK);
+        child->listener_channel = fcntl(child->listener_channel, F_DUPFD_CLOEXEC, above);
         if (child->listener_channel < 0) return -errno;
     }
     for (int i = 0; i < SPAWN_FD_MAX; i++) {
         parked[i] = -1;
         if (spawn->fd_source[i] < 0) continue;
-        parked[i] = fcntl(spawn->fd_source[i], F_DUPFD_CLOEXEC, SPAWN_FD_PARK);
+        parked[i] = fcntl(spawn->fd_source[i], F_DUPFD_CLOEXEC, above);
         if (parked[i] < 0) return -errno;
     }
     for (int i = 0; i < SPAWN_FD_MAX; i++) {
         if (parked[i] < 0) continue;
-        if (parked[i] == spawn->fd_target[i]) {
-            if (fcntl(parked[i], F_SETFD, 0) != 0) return -errno;
-        } else if (dup2(parked[i], spawn->fd_target[i]) < 0) {
-            return -errno;
-        }
+        if (dup2(parked[i], spawn->fd_target[i]) < 0) return -errno;
     }
     return 0;
 }

@@ -196,7 +196,9 @@ static void verb_restart(struct client *client, const json_t *request) {
     bool known = slot == NULL || (json_is_integer(slot) && json_integer_value(slot) >= 0 && json_integer_value(slot) < end &&
                                   primary->pool.worker[json_integer_value(slot)].record->wanted);
     if (!known) {
-        send_error(client, 2, "restart: no such slot: `pando status` lists them");
+        char *text = json_dumps(slot, JSON_COMPACT | JSON_ENCODE_ANY);
+        send_error(client, 2, "restart: no slot %.40s: `pando status` lists them", text != NULL ? text : "");
+        free(text);
         return;
     }
     client->waiting = WAITING_RESTART;
@@ -207,8 +209,13 @@ static void verb_restart(struct client *client, const json_t *request) {
 }
 
 static void verb_stop(struct client *client, const json_t *request) {
+    const json_t *now = json_object_get(request, "now");
+    if (now != NULL && !json_is_boolean(now)) {
+        send_error(client, 2, "stop: now: give true or false");
+        return;
+    }
     client->waiting = WAITING_STOP;
-    primary_stop(client->control->primary, json_is_true(json_object_get(request, "now")));
+    primary_stop(client->control->primary, json_is_true(now));
 }
 
 static void add_line(void *lines, const char *line, size_t len) {
@@ -352,7 +359,7 @@ struct control *control_open(struct primary *primary, int listener_take) {
     uv_pipe_init(&primary->loop, &control->listener, 0);
     control->listener.data = control;
     if (uv_pipe_open(&control->listener, listener_take) == 0 &&
-        uv_listen((uv_stream_t *)&control->listener, CLIENT_MAX, on_connection) == 0)
+        uv_listen((uv_stream_t *)&control->listener, SOMAXCONN, on_connection) == 0)
         return control;
     fd_close(&listener_take);
     free(control);

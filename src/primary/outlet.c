@@ -15,7 +15,9 @@
 #include "fd.h"
 #include "str.h"
 
-enum { RING_BYTES = 512 * 1024, CHUNK_BYTES = 64 * 1024, FILE_BYTES = 10 * 1000 * 1000, RETRY_MS = 200, STACK_BYTES = 128 * 1024 };
+enum { RING_BYTES = 2 * 1024 * 1024, FULL_BYTES = RING_BYTES / 4, ROOM_BYTES = RING_BYTES / 8, CHUNK_BYTES = 64 * 1024, FILE_BYTES = 10 * 1000 * 1000, RETRY_MS = 200, STACK_BYTES = 128 * 1024 };
+
+#define STALL_NS UINT64_C(1000000000)
 
 struct outlet {
     uv_thread_t thread;
@@ -23,7 +25,10 @@ struct outlet {
     uv_cond_t filled, emptied;
     size_t start, len;  // of the unwritten part of the ring
     uint64_t lost, lost_told;
-    bool reopen, writing;
+    uint64_t progress_ns;  // when something was last taken from it
+    bool reopen, writing, somebody_waits;
+    void (*on_room)(void *arg);
+    void *arg;  // of on_room
     int fd;      // -1: a file not open yet
     char *path;  // owned; NULL = a descriptor
     size_t file_bytes;
@@ -114,6 +119,11 @@ static void run(void *arg) {
         if (!written) poll(NULL, 0, RETRY_MS);
         uv_mutex_lock(&outlet->lock);
         outlet->lost += lines;
+        outlet->progress_ns = uv_hrtime();
+        if (outlet->somebody_waits && outlet->len < ROOM_BYTES) {
+            outlet->somebody_waits = false;
+            if (outlet->on_room != NULL) outlet->on_room(outlet->arg);
+        }
         uint64_t untold = outlet->lost - outlet->lost_told;
         uv_mutex_unlock(&outlet->lock);
         if (written && untold > 0) tell_lost(outlet, untold);
@@ -150,7 +160,10 @@ void outlet_write(struct outlet *outlet, const char *line, size_t len) {
         memcpy(outlet->ring + end, line, first);
         memcpy(outlet->ring, line + first, len - first);
         outlet->len += len;
-        if (!outlet->writing) uv_cond_signal(&outlet->filled);
+        if (!outlet->writing) {
+            outlet->progress_ns = uv_hrtime();
+            uv_cond_signal(&outlet->filled);
+        }
     }
     uv_mutex_unlock(&outlet->lock);
 }
@@ -158,6 +171,22 @@ void outlet_write(struct outlet *outlet, const char *line, size_t len) {
 void outlet_reopen(struct outlet *outlet) {
     uv_mutex_lock(&outlet->lock);
     outlet->reopen = true;
+    uv_mutex_unlock(&outlet->lock);
+}
+
+enum outlet_room outlet_room(struct outlet *outlet) {
+    uv_mutex_lock(&outlet->lock);
+    bool full = outlet->len > FULL_BYTES;
+    if (full) outlet->somebody_waits = true;
+    bool stalled = full && uv_hrtime() - outlet->progress_ns > STALL_NS;
+    uv_mutex_unlock(&outlet->lock);
+    return stalled ? OUTLET_STALLED : full ? OUTLET_FULL : OUTLET_ROOM;
+}
+
+void outlet_on_room(struct outlet *outlet, void (*fn)(void *arg), void *arg) {
+    uv_mutex_lock(&outlet->lock);
+    outlet->on_room = fn;
+    outlet->arg = arg;
     uv_mutex_unlock(&outlet->lock);
 }
 

@@ -11,7 +11,7 @@
 #include "log.h"
 #include "watch.h"
 
-enum { READ_BYTES = 64 * 1024, READS_A_TURN = 4, PREFIX_SIZE = 96, FINISH_READS = 64 };
+enum { READ_BYTES = 64 * 1024, READS_A_TURN = 4, PREFIX_SIZE = 96, FINISH_READS = 64, PATIENCE_MS = 250 };
 
 struct stream {
     struct output *output;
@@ -20,11 +20,43 @@ struct stream {
     pid_t pid;
     bool is_stderr;
     char *tail;  // borrowed
+    bool paused;
+    struct stream *next_paused;  // output.paused
     char *line;  // owned; grown to what its lines need
     size_t len, cap;
 };
 
-int output_init(struct output *output, const struct launch *launch) {
+// ---- waiting for room
+
+static struct outlet *outlet_of(const struct stream *stream) {
+    return stream->is_stderr ? stream->output->err : stream->output->out;
+}
+
+// All of them; the one that finds no room waits again.
+static void resume_streams(struct output *output) {
+    struct stream *stream;
+    while ((stream = output->paused) != NULL) {
+        output->paused = stream->next_paused;
+        stream->paused = false;
+        watch_pause(stream->watch, false);
+    }
+}
+
+static void on_patience_over(uv_timer_t *timer) { resume_streams(timer->data); }
+
+static void pause_stream(struct stream *stream) {
+    struct output *output = stream->output;
+    stream->paused = true;
+    stream->next_paused = output->paused;
+    output->paused = stream;
+    watch_pause(stream->watch, true);
+    if (!uv_is_active((uv_handle_t *)&output->patience)) uv_timer_start(&output->patience, on_patience_over, PATIENCE_MS, 0);
+}
+
+static void on_room(uv_async_t *async) { resume_streams(async->data); }
+static void tell_room(void *async) { uv_async_send(async); }
+
+int output_init(struct output *output, uv_loop_t *loop, const struct launch *launch) {
     output->format = launch->log_format;
     if (launch->log_file != NULL) {
         output->out = output->err = outlet_open_file(launch->log_file);
@@ -32,7 +64,12 @@ int output_init(struct output *output, const struct launch *launch) {
         output->out = outlet_open_fd(STDOUT_FILENO);
         output->err = outlet_open_fd(STDERR_FILENO);
     }
-    return output->out != NULL && output->err != NULL ? 0 : -ENOMEM;
+    if (output->out == NULL || output->err == NULL || uv_async_init(loop, &output->room, on_room) != 0) return -ENOMEM;
+    uv_timer_init(loop, &output->patience);
+    output->room.data = output->patience.data = output;
+    outlet_on_room(output->out, tell_room, &output->room);
+    outlet_on_room(output->err, tell_room, &output->room);
+    return 0;
 }
 
 static void send_line(struct output *output, struct outlet *outlet, const char *line, size_t len) {
@@ -64,7 +101,7 @@ static size_t format_text(const struct stream *stream, const char *line, size_t 
 
 static size_t format_json(const struct stream *stream, const char *line, size_t len, char *out, size_t size) {
     char time[32];
-    size_t at = (size_t)snprintf(out, size, "{\"time\":\"%s\",\"worker\":%d,\"pid\":%d,\"stream\":\"%s\",\"line\":\"",
+    size_t at = (size_t)snprintf(out, size, "{\"time\":\"%s\",\"slot\":%d,\"pid\":%d,\"stream\":\"%s\",\"line\":\"",
                                  clock_text(time, sizeof time), stream->slot, (int)stream->pid,
                                  stream->is_stderr ? "stderr" : "stdout");
     at += log_json_escape(line, len, out + at, size - at - 4);
@@ -141,6 +178,10 @@ static bool read_some(struct stream *stream, int fd, int reads) {
 // A worker that closed its pipe and lives: nothing more to read, and the loop must not spin.
 static void on_readable(void *arg, int fd) {
     struct stream *stream = arg;
+    if (outlet_room(outlet_of(stream)) == OUTLET_FULL) {
+        pause_stream(stream);
+        return;
+    }
     if (!read_some(stream, fd, READS_A_TURN)) watch_pause(stream->watch, true);
 }
 
@@ -160,6 +201,11 @@ struct stream *stream_open(struct output *output, uv_loop_t *loop, int slot, pid
 // Bounded: a process that left the group may hold the pipe open and write on.
 void stream_finish(struct stream *stream) {
     if (stream == NULL) return;
+    for (struct stream **link = &stream->output->paused; *link != NULL; link = &(*link)->next_paused) {
+        if (*link != stream) continue;
+        *link = stream->next_paused;
+        break;
+    }
     read_some(stream, watch_fd(stream->watch), FINISH_READS);
     if (stream->len > 0) end_line(stream, "", 0);
     watch_close(stream->watch);

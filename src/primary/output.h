@@ -18,6 +18,9 @@
 
 struct output {
     struct outlet *out, *err;  // owned; the same one for a log file
+    struct stream *paused;     // those that wait until their outlet has room; linked by `next_paused`
+    uv_async_t room;           // the writing thread says so
+    uv_timer_t patience;       // a reader that stalls is not waited for longer than a second
     struct ring *ring;         // borrowed: mapped for the life of the process
     enum launch_log format;
     void (*follow)(void *arg, const char *line, size_t len);  // each line as written, newline included
@@ -26,7 +29,7 @@ struct output {
 
 struct stream;
 
-int output_init(struct output *output, const struct launch *launch);  // 0 or -ENOMEM
+int output_init(struct output *output, uv_loop_t *loop, const struct launch *launch);  // 0 or -ENOMEM
 void output_pando_line(void *output, const char *line, size_t len);   // the log's sink
 
 // One worker's two pipes. Both descriptors are consumed. `tail` (OUTPUT_TAIL_SIZE) gets what it wrote last. NULL = out of memory.

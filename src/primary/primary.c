@@ -46,7 +46,6 @@ static void on_started(void *arg, struct worker *worker, struct pool_fds *fds) {
 
 static void on_ended(void *arg, struct worker *worker) { watches_end(arg, worker); }
 static void on_changed(void *arg) { primary_wake(arg); }
-static void on_hold(void *arg, struct worker *worker, bool hold) { watches_hold(arg, worker, hold); }
 
 static const char *on_last_lines(void *arg, const struct worker *worker) {
     const struct primary *primary = arg;
@@ -271,7 +270,6 @@ static void prepare(struct primary *primary) {
     primary->pool.hooks = (struct pool_hooks){.started = on_started,
                                               .ended = on_ended,
                                               .changed = on_changed,
-                                              .hold = on_hold,
                                               .last_lines = on_last_lines,
                                               .finished = on_finished};
     link_init(&primary->link, INHERIT_CHANNEL);

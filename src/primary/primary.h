@@ -19,7 +19,6 @@ struct primary_worker {
     struct worker *worker;
     struct stream *out, *err;
     struct watch *listener, *ready_pipe;  // the listener's descriptor is a duplicate of the worker's
-    bool held;                            // its notifications wait for a verdict
     char tail[OUTPUT_TAIL_SIZE];          // what it wrote last
     uint64_t cpu_ns, sampled_ns;          // for `status`
     double cpu_percent;

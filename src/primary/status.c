@@ -78,16 +78,12 @@ json_t *status_json(struct primary *primary) {
     for (uint32_t i = 0; i < record->slot_end; i++)
         if (record->worker[i].wanted || record->worker[i].state != WORKER_VACANT)
             json_array_append_new(workers, worker_json(primary, i, now));
-    json_t *json = json_pack("{s:s, s:i, s:s, s:i, s:i, s:f, s:o, s:o, s:i, s:i, s:o}", "name", primary->launch.name, "generation",
+    json_t *json = json_pack("{s:s, s:i, s:s, s:i, s:i, s:f, s:o, s:o, s:i, s:o}", "name", primary->launch.name, "generation",
                              (int)record->generation, "mode", "pull", "wanted", (int)record->wanted, "ready",
                              pool_ready_count(&primary->pool), "uptime_s", (double)(now - record->started_ns) / 1e9, "listen",
                              listen_json(primary), "keeper_pid",
                              primary->keeper_gone ? json_null() : json_integer(primary->keeper), "primary_pid", (int)getpid(),
-                             "primaries", (int)record->primaries, "workers", workers);
-    if (json != NULL)
-        json_object_set_new(json, "lines_lost",
-                            json_integer((json_int_t)(outlet_lost(primary->output.out) +
-                                                      (primary->output.err != primary->output.out ? outlet_lost(primary->output.err) : 0))));
+                             "workers", workers);
     return json;
 }
 
@@ -130,6 +126,8 @@ json_t *info_json(struct primary *primary) {
     }
     if (primary->pool.no_new_privs)
         json_array_append_new(features, feature("no_new_privs", "set", "setuid programs (sudo, ping) do not work below the workers"));
-    return json_pack("{s:s, s:s, s:o, s:o}", "name", primary->launch.name, "version", PANDO_VERSION, "features", features, "cpus",
-                     cpus_json());
+    uint64_t lost = outlet_lost(primary->output.out);
+    if (primary->output.err != primary->output.out) lost += outlet_lost(primary->output.err);
+    return json_pack("{s:s, s:s, s:o, s:o, s:i, s:I}", "name", primary->launch.name, "version", PANDO_VERSION, "features", features,
+                     "cpus", cpus_json(), "primaries", (int)record->primaries, "lines_lost", (json_int_t)lost);
 }

@@ -41,13 +41,6 @@ void watches_add_listener(struct primary *primary, struct worker *worker) {
     if (seen->listener == NULL) log_error("worker %d: cannot watch its system calls: %s", worker->slot, strerror(errno));
 }
 
-void watches_hold(struct primary *primary, struct worker *worker, bool hold) {
-    struct primary_worker *seen = primary->worker[worker->slot];
-    if (seen == NULL || seen->held == hold) return;
-    seen->held = hold;
-    watch_pause(seen->listener, hold);
-}
-
 // ---- readiness
 
 static void on_ready_pipe(void *arg, int fd) {
@@ -92,7 +85,6 @@ void watches_start(struct primary *primary, struct worker *worker, struct pool_f
     if (seen == NULL) return;
     worker->watches = seen;
     seen->tail[0] = '\0';
-    seen->held = false;
     pid_t pid = worker->record->pid;
     if (fds->out >= 0) seen->out = stream_open(&primary->output, &primary->loop, worker->slot, pid, false, fd_take(&fds->out), seen->tail);
     if (fds->err >= 0) seen->err = stream_open(&primary->output, &primary->loop, worker->slot, pid, true, fd_take(&fds->err), seen->tail);

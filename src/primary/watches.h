@@ -8,5 +8,4 @@ struct primary_worker *watches_of(struct primary *primary, struct worker *worker
 void watches_start(struct primary *primary, struct worker *worker, struct pool_fds *fds_take);
 void watches_add_listener(struct primary *primary, struct worker *worker);
 void watches_end(struct primary *primary, struct worker *worker);   // its process is gone
-void watches_hold(struct primary *primary, struct worker *worker, bool hold);
 void watches_notify_socket(struct primary *primary, int slot, int fd_take);  // -1: make and hold one

@@ -18,7 +18,7 @@
 #include "launch.h"
 #include "str.h"
 
-#define HOME_BACKLOG 128
+#define HOME_BACKLOG SOMAXCONN
 #define HOME_LOCK_TRIES 10
 #define HOME_MODE 0711
 #define HOME_SOCKET_SUFFIX ".sock"

@@ -33,7 +33,7 @@ int main(int argc, char **argv) {
                            (int)getpid(), (long)limit.rlim_cur, (long)limit.rlim_max, fds_at_start, (int)getuid(), (int)getgid(),
                            getcwd(directory, sizeof directory), CPU_COUNT(&cpus), (int)getsid(0));
         for (char **entry = environ; *entry != NULL && len < (int)sizeof text - 1024; entry++)
-            len += snprintf(text + len, 1000, "env %s\n", *entry);
+            len += snprintf(text + len, 1000, "env %.900s\n", *entry);
         char request[4096], head[256];
         if (recv(fd, request, sizeof request, 0) > 0) {
             int head_len = snprintf(head, sizeof head, "HTTP/1.1 200 OK\r\nContent-Length: %d\r\nConnection: close\r\n\r\n", len);

@@ -20,6 +20,7 @@ import selectors
 import shutil
 import signal
 import socket
+import struct
 import subprocess
 import tempfile
 import threading
@@ -141,12 +142,14 @@ def connect(where, timeout=5.0):
     """A connected socket to a port on 127.0.0.1, to a (host, port), or to the path of a unix socket."""
     if isinstance(where, str):
         sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        sock.settimeout(timeout)
+        # Blocking, with the kernel's own time-out: a non-blocking connect would fail at once where the backlog is full.
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, struct.pack("ll", int(timeout), 0))
         try:
             sock.connect(where)
         except OSError:
             sock.close()
             raise
+        sock.settimeout(timeout)
         return sock
     return socket.create_connection(("127.0.0.1", where) if isinstance(where, int) else where, timeout)
 
@@ -699,8 +702,8 @@ class Pando:
     def report(self):
         """For the reader of a failed test."""
         def tail(text):
-            lines = [line[:300] for line in text.splitlines()]
-            return "\n".join(lines[:20] + ["..."] + lines[-80:] if len(lines) > 110 else lines)
+            lines = [line if len(line) <= 240 else line[:100] + "..." for line in text.splitlines()]
+            return "\n".join(lines[:12] + ["..."] + lines[-40:] if len(lines) > 60 else lines)
 
         return (f"$ {' '.join(self.arguments)}\nexit code: {self.process.poll()}\n--- stderr\n{tail(self.log())}\n"
                 f"--- stdout\n{tail(self.output())}")

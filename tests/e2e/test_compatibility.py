@@ -5,6 +5,7 @@ import programs
 from pando import Load, free_port, pids_answering
 
 
+@pytest.mark.limit(240)
 @pytest.mark.parametrize("program", programs.PROGRAMS, ids=lambda program: program.name)
 def test_an_unmodified_program_answers_from_several_processes_and_survives_the_death_of_each(pando, program, record_property):
     reason = programs.missing(program)

@@ -21,6 +21,11 @@ WAYS = {
 }
 
 
+# What a worker binds is seen only where Pando may look into it. Where it hands sockets instead, the following stay the program's own
+# affair, as if Pando were not there: unix sockets, UDP, --own-port, low ports for other users, the name of who holds a port.
+READING = pytest.mark.parametrize("start", ["auto", "read", "read, primary refused"], indirect=True)
+
+
 @pytest.fixture(params=WAYS)
 def start(pando, request):
     """Starts an instance one of the ways."""
@@ -92,6 +97,7 @@ def test_two_ports(start):
     check_port(instance, second)
 
 
+@pytest.mark.limit(240)
 def test_a_threaded_server_and_a_static_one(start):
     for program in programs.PROGRAMS:
         if program.name in ("Go net/http, static", "Node.js http") and not programs.missing(program):
@@ -118,6 +124,7 @@ def test_port_0_gives_every_worker_its_own_with_a_warning_once(start):
     assert sum("port 0" in line for line in instance.log().splitlines()) == 1
 
 
+@READING
 def test_a_unix_socket_in_c_that_removes_nothing(start, folder):
     path = str(folder / "c.sock")
     instance = start(app("listeners"), f"unix:{path}")
@@ -125,6 +132,7 @@ def test_a_unix_socket_in_c_that_removes_nothing(start, folder):
     check_port(instance, path)
 
 
+@READING
 def test_a_unix_socket_of_asyncio_which_removes_what_it_finds(start, folder):
     path = str(folder / "py.sock")
     instance = start(PYTHON, script("unix_server.py"), path)
@@ -137,6 +145,7 @@ def test_a_unix_socket_of_asyncio_which_removes_what_it_finds(start, folder):
     pids_answering(path, 2)
 
 
+@READING
 def test_a_stale_unix_path_is_replaced_and_a_live_one_is_not(start, folder):
     stale, live = str(folder / "stale.sock"), str(folder / "live.sock")
     old = socket.socket(socket.AF_UNIX)
@@ -153,6 +162,7 @@ def test_a_stale_unix_path_is_replaced_and_a_live_one_is_not(start, folder):
         connect(live).close()
 
 
+@READING
 def test_udp(start):
     port = free_port()
     instance = start(app("udp_echo"), port)
@@ -202,8 +212,9 @@ def test_a_stranger_on_the_port_is_eaddrinuse_for_the_program_and_named_in_the_l
     with socket.create_server(("127.0.0.1", port)):
         instance = start(app("epoll_server"), port)
         instance.wait_log("[0]", "address already in use")
-        line = instance.wait_log(str(port), str(os.getpid()))
-        assert "python3" in line or "pytest" in line
+        if "hand" not in start.way and start.way != "auto, keeper refused":
+            line = instance.wait_log(str(port), str(os.getpid()))
+            assert "python3" in line or "pytest" in line
     instance.wait_ready()
     pids_answering(port, 2)
 
@@ -243,6 +254,7 @@ def test_an_address_that_is_not_here_is_eaddrnotavail(start):
     instance.wait_log("[0]", "bind to", "cannot assign requested address")
 
 
+@READING
 def test_own_port_gives_each_worker_its_own_there_and_shares_the_rest(start):
     port = free_port()
     first, second = free_ports(2, in_a_row=True)
@@ -275,6 +287,7 @@ def test_a_privileged_port_is_eacces_for_whom_it_is_not_allowed(start):
     instance.wait_log("[0]", "bind to", "permission denied")
 
 
+@READING
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root may bind a low port")
 def test_a_low_port_is_granted_to_a_worker_under_another_user_when_pando_may(start):
     lowest = int(open("/proc/sys/net/ipv4/ip_unprivileged_port_start").read())

@@ -51,15 +51,35 @@ def test_stop_ends_only_what_belongs_to_the_instance(pando, folder):
     assert http_get(other_port).status == 200
 
 
-def test_the_next_run_of_the_name_takes_over_from_a_killed_keeper(pando, folder):
-    """By adopting or by cleaning up, but never two sets of workers side by side."""
+def test_the_next_run_of_the_name_finds_what_a_killed_keeper_left(pando, folder):
+    """It adopts, cleans up, or says what is there and what to do; but never are there two sets of workers side by side."""
     port = free_port()
     first = pando(app("epoll_server"), port, workers=2, folder=folder)
     workers = kill_keeper(first)
     second = pando(app("epoll_server"), port, workers=2, folder=folder)
+    wait_until(lambda: second.process.poll() is not None or second.try_status() and second.status()["ready"] == 2)
+    if second.process.poll() is not None:
+        assert second.process.returncode == 1
+        assert "pando stop" in second.log()
+        assert pids_answering(port, 2) == set(workers), "the refused run disturbed those that serve"
+        first.ctl("stop", check=0)
+        first.assert_nothing_left()
+        second = pando(app("epoll_server"), port, workers=2, folder=folder)
+        second.wait_ready()
+    now = set(second.pids().values())
+    wait_until(lambda: all(pid in now or not alive(pid) for pid in workers), what="the old workers are adopted or gone")
+    assert pids_answering(port, 2) == now
+    assert second.stop() == 0
+    first.assert_nothing_left()
+
+
+def test_the_next_run_of_the_name_takes_over_when_keeper_and_primary_were_killed(pando, folder):
+    port = free_port()
+    first = pando(app("epoll_server"), port, workers=2, folder=folder)
+    workers = kill_keeper(first, and_primary=True)
+    second = pando(app("epoll_server"), port, workers=2, folder=folder)
     second.wait_ready()
     now = set(second.pids().values())
-    assert len(now) == 2
     wait_until(lambda: all(pid in now or not alive(pid) for pid in workers), what="the old workers are adopted or gone")
     assert pids_answering(port, 2) == now
     assert second.stop() == 0

@@ -33,9 +33,10 @@ def test_children_and_grandchildren_of_workers_are_ended_too(pando):
 
 def test_a_daemon_that_left_its_process_group_is_ended_at_stop(pando):
     port = free_port()
-    instance = pando(app("daemonises"), port, workers=1)
+    instance = pando(app("daemonises"), port, "settled", workers=1)
     wait_until(lambda: any("daemonises" in command for command in instance.family().values()))
-    time.sleep(0.3)
+    wait_until(lambda: instance.status()["workers"][0]["restarts"] >= 2)
+    assert any("daemonises" in command for command in instance.family().values()), "this daemon stays: nothing is tested"
     instance.stop()
 
 
@@ -61,7 +62,9 @@ def test_a_frozen_worker_does_not_keep_pando_from_ending(pando):
 def test_nothing_is_left_when_pando_is_stopped_while_it_starts(pando):
     instance = pando("sh", "-c", "sleep 1000 & wait", workers=4)
     time.sleep(0.05)
-    assert instance.stop() in (0, -signal.SIGTERM)
+    instance.signal(signal.SIGTERM)
+    assert instance.exit_code() in (0, -signal.SIGTERM)
+    wait_until(lambda: not instance.family())
 
 
 def test_nothing_is_left_of_a_worker_that_was_killed(pando):

@@ -6,7 +6,7 @@ import pytest
 
 from pando import alive, app, free_port, pids_answering, pids_of_children, wait_until
 
-UNSHARE = ["unshare", "--pid", "--fork", "--mount-proc"]
+UNSHARE = ["unshare", "--pid", "--fork", "--kill-child", "--mount-proc"]
 
 
 @pytest.fixture
@@ -19,7 +19,11 @@ def instance(pando):
     instance.port = port
     # status speaks of pids in there; the harness finds the processes by their token
     wait_until(lambda: ready(instance) == 2)
-    return instance
+    yield instance
+    keeper = keeper_outside(instance)
+    if keeper is not None:
+        os.kill(keeper, 15)  # unshare itself passes no signals on
+        instance.exit_code()
 
 
 def ready(instance):

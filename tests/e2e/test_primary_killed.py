@@ -106,7 +106,8 @@ def test_workers_print_on_and_serve_on_while_primaries_are_killed_one_after_the_
     numbers = {int(found) for found in re.findall(r"^\[0\] out (\d+) ", instance.output() + instance.log(), re.M)}
     raw = {int(found) for found in re.findall(r"^out (\d+) ", instance.output() + instance.log(), re.M)}
     missing = set(range(4000)) - numbers - raw
-    assert len(missing) <= 4 * len(killed), f"{len(missing)} lines are missing: a dead primary costs at most what it held"
+    # A line has 1 KB on average. What a primary had read and not yet written dies with it, and no more.
+    assert len(missing) <= 130 * len(killed), f"{len(missing)} lines are missing after {len(killed)} deaths"
     assert instance.pids()[0] == pid and alive(pid)
 
 

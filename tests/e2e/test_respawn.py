@@ -36,8 +36,10 @@ def test_clients_wait_in_the_queue_while_every_worker_is_dead_and_are_answered_b
     instance = pando(app("blocking_server"), port, 2000, workers=2)
     instance.wait_ready()
     for _ in range(3):
-        for pid in instance.pids().values():
+        pids = instance.pids().values()
+        for pid in pids:
             os.kill(pid, signal.SIGKILL)
+        wait_until(lambda: not any(map(alive, pids)))  # a dying process may still accept: that one would be lost
         waiting = [connect(port) for _ in range(40)]
         for sock in waiting:
             sock.sendall(REQUEST_CLOSE)

@@ -85,7 +85,7 @@ def test_restart_of_the_only_worker_leaves_nobody_unanswered(pando):
     port = free_port()
     instance = pando(app("blocking_server"), port, 500, workers=1, options=QUICK)
     instance.wait_ready()
-    with Load(port, clients=8) as load:
+    with Load(port, clients=1, pause=0.02) as load:  # it must be seen without a connection now and then
         for _ in range(3):
             load.wait_answered(10)
             instance.ctl("restart", check=0)

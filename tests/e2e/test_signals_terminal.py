@@ -146,7 +146,7 @@ def test_a_terminal_that_goes_away_under_an_interactive_shell_stops_pando(pando,
         terminal.hang_up()
         shell.wait(10)
         wait_until(lambda: not os.path.exists(f"/proc/{worker}"), what="the worker ended with the terminal")
-        assert not any("inshell" in command for command in holder.family().values())
+        wait_until(lambda: not any("inshell" in command for command in holder.family().values()), what="all of it ended")
     finally:
         terminal.close()
         if shell.poll() is None:
