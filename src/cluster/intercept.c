@@ -328,14 +328,26 @@ static enum verdict listen_tcp(struct question *question, int fd, int backlog) {
     struct listeners *listeners = question->intercept->listeners;
     if (address_of_socket(&key, fd) != 0 || address_port(&key) == 0) return listen_on_own_port(question, fd, backlog);
     int address = listeners_find_address(listeners, &key);
-    bool hand = question->intercept->record->intercept == LAUNCH_INTERCEPT_HAND;
+    bool hand = question->worker->record->intercept == LAUNCH_INTERCEPT_HAND;
     if (address < 0 && hand && !is_ephemeral(address_port(&key))) address = listeners_address(listeners, &key);
     return address < 0 ? listen_on_own_port(question, fd, backlog) : listen_shared(question, fd, address);
 }
 
+// A unix socket, or one that came from elsewhere: it can neither be shared nor kept.
+static enum verdict listen_unknown(struct question *question) {
+    struct record *record = question->intercept->record;
+    if (!record->unknown_warned)
+        log_warn("worker %d listens on a socket that Pando did not make: where sockets are handed out (`pando info`) only TCP is shared; "
+                 "CAP_SYS_PTRACE would let Pando share it, `-w 1` runs one copy",
+                 question->worker->slot);
+    record->unknown_warned = true;
+    listened(question, -1);
+    return VERDICT_CONTINUE;
+}
+
 static enum verdict on_listen(struct question *question, const struct seccomp_data *call) {
     struct intercept *intercept = question->intercept;
-    bool hand = intercept->record->intercept == LAUNCH_INTERCEPT_HAND;
+    bool hand = question->worker->record->intercept == LAUNCH_INTERCEPT_HAND;
     scoped_fd own = -1;
     int fd;
     if (hand) {
@@ -347,7 +359,8 @@ static enum verdict on_listen(struct question *question, const struct seccomp_da
             return VERDICT_NONE;
         }
     }
-    if (fd < 0) return VERDICT_CONTINUE;
+    if (fd < 0) return hand ? listen_unknown(question) : VERDICT_CONTINUE;
+    if (hand) set_reuseport(fd, 1);  // the first bound alone; from here on others may join
     if (is_tcp(fd)) return listen_tcp(question, fd, (int)call->args[1]);
     int address = bound_address_of(question, fd);
     return address < 0 ? VERDICT_CONTINUE : listen_shared(question, fd, address);
@@ -388,7 +401,7 @@ static enum verdict on_bind_handed(struct question *question) {
 static enum verdict decide(struct question *question, const struct seccomp_data *call) {
     switch (call->nr) {
         case SYS_bind:
-            return question->intercept->record->intercept == LAUNCH_INTERCEPT_HAND ? on_bind_handed(question) : on_bind(question, call);
+            return question->worker->record->intercept == LAUNCH_INTERCEPT_HAND ? on_bind_handed(question) : on_bind(question, call);
         case SYS_listen: return on_listen(question, call);
         case SYS_socket: return on_socket(question, call);
         default: return VERDICT_CONTINUE;

@@ -25,6 +25,7 @@ struct record_worker {
     int32_t pid;     // 0 = no process
     uint64_t token;  // names this incarnation of the process; 0 = none
     uint32_t generation;
+    uint32_t intercept;  // enum launch_intercept: the way its filter was made for
     uint32_t restarts;  // processes started here, less the first
     uint32_t failures;  // in a row; decides the wait before the next start
     uint64_t since_ns;  // of the present state
@@ -95,7 +96,7 @@ struct record {
     uint64_t generation_first_token;
     uint64_t scout_token;  // where sockets are handed out: the worker that binds alone until it listens
     uint64_t lines_lost;
-    bool ever_ready, stopping, stop_now, port_zero_warned, up_told;
+    bool ever_ready, stopping, stop_now, port_zero_warned, unknown_warned, up_told;
     int32_t exit_code;
     uint64_t notified_token;        // whose notification is in `notified`; 0 = none is being answered
     struct seccomp_notif notified;  // received straight into here, so that the next primary can answer it

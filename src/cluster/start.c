@@ -191,6 +191,7 @@ int pool_start_process(struct pool *pool, struct worker *worker, struct pando_er
     make_notify_path(&start);
     record->token = start.token;
     record->generation = pool->record->generation;
+    record->intercept = pool->record->intercept;
     record->started_ns = clock_now_ns();
     record->first_listen_ns = record->addresses = 0;
     record->warned = record->told = record->frozen = record->ready_sign = record->hides = false;
