@@ -120,6 +120,9 @@ static bool holds_already(const struct question *question, int address) {
     return search.found;
 }
 
+// One call a worker: a second thread that comes in between is not worth a queue.
+static bool may_park(const struct question *question) { return question->worker->record->parked.id == 0; }
+
 // ---- bind
 
 static bool bound_already(int fd, const struct record_address *key) {
@@ -214,6 +217,16 @@ static enum verdict bind_inet(struct question *question, const struct sockaddr *
     return bind_port(question, fd, &key);
 }
 
+static bool sibling_has_bound(const struct question *question, int address) {
+    const struct record_worker *record = question->worker->record;
+    if (listeners_find(question->intercept->listeners, address, record->generation, question->worker->slot) >= 0) return false;
+    for (int i = 0; i < INTERCEPT_BOUND_MAX; i++) {
+        const struct intercept_bound *row = &question->intercept->bound[i];
+        if (row->token != 0 && row->token != record->token && row->address == address) return true;
+    }
+    return false;
+}
+
 static uid_t uid_of(const struct question *question) {
     int error = 0;
     uid_t uid = procinfo_uid(question->tgid, &error);
@@ -231,6 +244,8 @@ static enum verdict bind_unix(struct question *question, const struct sockaddr *
     int address = listeners_address(listeners, &key);
     if (address < 0) return VERDICT_CONTINUE;
     if (holds_already(question, address)) return answer(question, -EADDRINUSE);
+    // Bound and not listened on yet, a path looks stale: its owner is a sibling that is about to listen.
+    if (sibling_has_bound(question, address) && may_park(question)) return VERDICT_PARK;
     bound_add(question, fd, address);
     if (listeners_find(listeners, address, question->worker->record->generation, question->worker->slot) >= 0) {
         intercept_unix_restore(&key, uid_of(question));
@@ -265,9 +280,6 @@ static void listened(struct question *question, int address) {
     question->intercept->on_listen(question->intercept->arg, question->worker, address);
 }
 
-// One call a worker: a second thread that comes in between is not worth a queue.
-static bool may_park(const struct question *question) { return question->worker->record->parked.id == 0; }
-
 // O_NONBLOCK belongs to the shared open file, so that the last to listen decides; programs that are copies agree.
 static void adopt_nonblock(int shared, int own) {
     int wanted = fcntl(own, F_GETFL), now = fcntl(shared, F_GETFL);
@@ -288,6 +300,8 @@ static enum verdict give(struct question *question, int own, int row, int addres
 static enum verdict listen_shared(struct question *question, int fd, int address) {
     struct intercept *intercept = question->intercept;
     const struct record_worker *record = question->worker->record;
+    bool unseen_bind = record->intercept == LAUNCH_INTERCEPT_HAND;
+    if (unseen_bind && holds_already(question, address)) return answer(question, -EADDRINUSE);
     if (may_park(question) && judge_parks(intercept->record, address, question->worker->slot)) return VERDICT_PARK;
     int row = listeners_find(intercept->listeners, address, record->generation, question->worker->slot);
     if (row >= 0 && intercept->record->socket[row].inode != listeners_inode(fd)) return give(question, fd, row, address);

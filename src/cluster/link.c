@@ -132,6 +132,10 @@ int link_forget(struct link *link, pid_t pid) {
     return call_plain(link, &(struct keeper_message){.verb = KEEPER_FORGET, .pid = pid}, NULL, 0);
 }
 
+int link_heard(struct link *link, int signo) {
+    return call_plain(link, &(struct keeper_message){.verb = KEEPER_HEARD, .signo = signo}, NULL, 0);
+}
+
 int link_quit(struct link *link, int exit_code) {
     return channel_send(link->fd, &(struct keeper_message){.verb = KEEPER_QUIT, .result = exit_code}, NULL, 0);
 }

@@ -38,6 +38,7 @@ int link_peek(struct link *link, pid_t pid, uint64_t address, void *out, size_t 
 int link_getfd(struct link *link, pid_t pid, int fd);                                  // new fd
 int link_kill(struct link *link, pid_t pid, int signo, bool to_group);
 int link_forget(struct link *link, pid_t pid);
+int link_heard(struct link *link, int signo);
 int link_quit(struct link *link, int exit_code);
 
 // The next event, from memory or the channel. 1, 0 = none now, -EPIPE.

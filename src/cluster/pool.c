@@ -27,6 +27,7 @@
 
 #define HEALTHY_NS (60 * CLOCK_S)          // served for so long: earlier failures are forgiven
 #define ADDRESS_WINDOW_NS (500 * CLOCK_MS)  // the first worker's further addresses count as its generation's
+#define SETTLE_NS (20 * CLOCK_MS)           // so long its first addresses are waited for before anyone counts as ready
 #define PROBE_AGAIN_NS (100 * CLOCK_MS)
 #define SWEEP_NS (5 * CLOCK_S)
 
@@ -131,7 +132,8 @@ void pool_begin(struct pool *pool, int workers) {
 static bool listens_on_enough(const struct pool *pool, const struct worker *worker) {
     const struct record_worker *record = worker->record;
     uint64_t needed = pool->record->generation_addresses;
-    return record->first_listen_ns != 0 && (record->addresses & needed) == needed;
+    bool settled = clock_now_ns() - pool->record->generation_first_ns >= SETTLE_NS;
+    return record->first_listen_ns != 0 && settled && (record->addresses & needed) == needed;
 }
 
 static void check_ready(struct pool *pool, struct worker *worker) {
@@ -159,7 +161,6 @@ static void note_generation_address(struct pool *pool, const struct worker *work
     if (record->generation_first_ns == 0) {
         record->generation_first_ns = now;
         record->generation_first_token = worker->record->token;
-        pool_unpark(pool);
     }
     bool first = record->generation_first_token == worker->record->token && !is_own_port(pool, address);
     if (first && address >= 0 && now - record->generation_first_ns <= ADDRESS_WINDOW_NS)
@@ -183,7 +184,7 @@ static void on_listen(void *arg, struct worker *worker, int address) {
     if (address >= 0) begin_judging(pool, address, now);
     if (worker_state(worker) == WORKER_SERVING) listeners_set_live(&pool->listeners, worker->slot, true);
     check_ready(pool, worker);
-    pool->hooks.changed(pool->arg);
+    pool_unpark(pool);
 }
 
 // ---- notifications
@@ -210,6 +211,12 @@ void pool_attach_intercept(struct pool *pool) {
 }
 
 void pool_unpark(struct pool *pool) {
+    pool->unpark_due = true;
+    pool->hooks.changed(pool->arg);
+}
+
+static void unpark_all(struct pool *pool) {
+    pool->unpark_due = false;
     for (uint32_t i = 0; i < pool->record->slot_end; i++) intercept_unpark(&pool->intercept, &pool->worker[i]);
 }
 
@@ -395,11 +402,12 @@ static void on_deadline(struct pool *pool, struct worker *worker, uint64_t now_n
 static uint64_t earlier(uint64_t a, uint64_t b) { return a < b ? a : b; }
 
 static uint64_t next_deadline(const struct pool *pool, uint64_t now_ns) {
-    uint64_t next = CLOCK_NEVER;
+    uint64_t next = CLOCK_NEVER, settles_ns = pool->record->generation_first_ns + SETTLE_NS;
     for (uint32_t i = 0; i < pool->record->slot_end; i++) {
         const struct record_worker *record = pool->worker[i].record;
         next = earlier(next, record->deadline_ns);
         if (record->state == WORKER_DRAINING && !record->told) next = earlier(next, record->next_look_ns);
+        if (record->state == WORKER_STARTING && record->first_listen_ns != 0 && settles_ns > now_ns) next = earlier(next, settles_ns);
     }
     for (int a = 0; a < RECORD_ADDRESS_MAX; a++)
         if (pool->record->address[a].used && pool->record->address[a].listened) next = earlier(next, pool->record->address[a].look_ns);
@@ -408,9 +416,11 @@ static uint64_t next_deadline(const struct pool *pool, uint64_t now_ns) {
 }
 
 uint64_t pool_tick(struct pool *pool, uint64_t now_ns) {
+    if (pool->unpark_due) unpark_all(pool);
     for (uint32_t i = 0; i < pool->record->slot_end; i++) {
         struct worker *worker = &pool->worker[i];
         if (worker_state(worker) == WORKER_DRAINING) pool_drain_look(pool, worker, now_ns);
+        check_ready(pool, worker);
         if (worker->record->deadline_ns <= now_ns) on_deadline(pool, worker, now_ns);
     }
     pool_judge(pool, now_ns);

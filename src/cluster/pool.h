@@ -48,6 +48,7 @@ struct pool {
     void *arg;       // of the hooks
     long oom_kills;   // seen so far; -1 = the system does not say
     bool finished;    // the hook was called
+    bool unpark_due;
     char why[PANDO_ERROR_TEXT_SIZE];  // the instance gives up; "" = it was asked to stop
     char restart_why[160];            // `pando restart` was given up; "" = it was not
 };
@@ -91,6 +92,6 @@ void pool_on_lost(struct pool *pool, struct worker *worker);                    
 // start.c. On failure `out_exit_code` is that of an instance that can never start; untouched when trying again may help.
 int pool_start_process(struct pool *pool, struct worker *worker, struct pando_error *error, int *out_exit_code);
 void pool_judge(struct pool *pool, uint64_t now_ns);  // judge.c: how do its programs wait?
-void pool_unpark(struct pool *pool);                  // a verdict is there, or who it was about has gone: calls that wait go on
+void pool_unpark(struct pool *pool);  // what parked calls wait for may be there: the next tick decides them again
 void pool_drain_look(struct pool *pool, struct worker *worker, uint64_t now_ns);  // drain.c
 void pool_thaw(struct pool *pool, struct worker *worker);

@@ -97,6 +97,7 @@ struct record {
     uint64_t scout_token;  // where sockets are handed out: the worker that binds alone until it listens
     uint64_t lines_lost;
     bool ever_ready, stopping, stop_now, port_zero_warned, unknown_warned, up_told;
+    bool interrupted;  // one INT was heard: the next one means at once
     int32_t exit_code;
     uint64_t notified_token;        // whose notification is in `notified`; 0 = none is being answered
     struct seccomp_notif notified;  // received straight into here, so that the next primary can answer it

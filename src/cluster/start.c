@@ -142,8 +142,9 @@ static int make_plan(const struct start *start) {
 
 static int explain(const struct start *start, int r, enum spawn_stage stage, struct pando_error *error, int *out_exit_code) {
     const char *command = start->pool->launch->argv[0];
-    if (stage == SPAWN_STAGE_FILTER || stage == SPAWN_STAGE_USER) *out_exit_code = 1;
-    if (stage == SPAWN_STAGE_FILTER)
+    bool refused = stage == SPAWN_STAGE_FILTER && (r == -EBUSY || r == -EINVAL || r == -ENOSYS || r == -EPERM);
+    if (refused || stage == SPAWN_STAGE_USER) *out_exit_code = 1;
+    if (refused)
         return error_say(error, -r,
                          "start %s: %s: %s (%s; `pando run --no-intercept -w 1` runs one copy without sharing)", command,
                          spawn_stage_text[stage], strerror(-r),

@@ -73,7 +73,8 @@ struct keeper {
     bool told;       // the primary has said HELLO
     bool ever_told;  // some primary has
     bool had_terminal;
-    int signal_count[FORWARDED_MAX];
+    int signal_count[FORWARDED_MAX];  // not heard yet
+    int signal_told[FORWARDED_MAX];   // of those, how many the present primary was told
     bool signal_from_kernel[FORWARDED_MAX];
     bool refuse;  // PANDO_DEBUG_REFUSE=keeper: as under a security module that forbids PEEK and GETFD
     bool quitting;
@@ -139,6 +140,7 @@ static void primary_gone(void) {
     fd_close(&keeper.channel);
     keeper.told = false;
     for (size_t i = 0; i < keeper.child_end; i++) keeper.child[i].reported = false;
+    for (int i = 0; i < FORWARDED_MAX; i++) keeper.signal_told[i] = 0;
 }
 
 // At once, then 20 ms doubling to 5 s.
@@ -353,6 +355,15 @@ static void on_forget(const struct keeper_message *request) {
     reply_result(0);
 }
 
+static void on_heard(const struct keeper_message *request) {
+    for (int i = 0; i < FORWARDED_MAX; i++) {
+        if (forwarded[i] != request->signo || keeper.signal_told[i] == 0) continue;
+        keeper.signal_told[i]--;
+        keeper.signal_count[i]--;
+    }
+    reply_result(0);
+}
+
 static void on_request(const struct keeper_message *request, int *fds, size_t fd_count) {
     switch ((enum keeper_verb)request->verb) {
         case KEEPER_HELLO: on_hello(); return;
@@ -366,6 +377,7 @@ static void on_request(const struct keeper_message *request, int *fds, size_t fd
         case KEEPER_GETFD: on_getfd(request); return;
         case KEEPER_KILL: on_kill(request); return;
         case KEEPER_FORGET: on_forget(request); return;
+        case KEEPER_HEARD: on_heard(request); return;
         case KEEPER_QUIT:
             keeper.quitting = true;
             keeper.exit_code = request->result;
@@ -451,11 +463,11 @@ static void act_alone(void) {
 
 static void report_signals(void) {
     for (int i = 0; i < FORWARDED_MAX; i++) {
-        while (keeper.signal_count[i] > 0) {
+        while (keeper.signal_told[i] < keeper.signal_count[i]) {
             struct keeper_message message = {
                 .verb = KEEPER_SIGNAL, .signo = forwarded[i], .from_kernel = keeper.signal_from_kernel[i]};
             if (channel_send(keeper.channel, &message, NULL, 0) != 0) return;
-            keeper.signal_count[i]--;
+            keeper.signal_told[i]++;
         }
     }
 }

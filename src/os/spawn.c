@@ -108,12 +108,12 @@ static int child_prepare(struct child *child) {
     if (spawn->new_session) setsid();
     child->stage = SPAWN_STAGE_FDS;
     if ((r = child_fds(child)) != 0) return r;
-    child->stage = SPAWN_STAGE_LIMIT;
-    if ((r = child_limit(spawn)) != 0) return r;
     child->stage = SPAWN_STAGE_AFFINITY;
     if (spawn->cpus != NULL && sched_setaffinity(0, sizeof *spawn->cpus, spawn->cpus) != 0) return -errno;
     child->stage = SPAWN_STAGE_FILTER;
     if ((r = child_filter(child)) != 0) return r;
+    child->stage = SPAWN_STAGE_LIMIT;  // not before: the parent's descriptors, still open here, may exceed it
+    if ((r = child_limit(spawn)) != 0) return r;
     child->stage = SPAWN_STAGE_USER;
     if ((r = child_user(spawn)) != 0) return r;
     child->stage = SPAWN_STAGE_DIRECTORY;

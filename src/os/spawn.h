@@ -18,9 +18,9 @@ enum spawn_stage {
     SPAWN_STAGE_PLAN,
     SPAWN_STAGE_CLONE,
     SPAWN_STAGE_FDS,
-    SPAWN_STAGE_LIMIT,
     SPAWN_STAGE_AFFINITY,
     SPAWN_STAGE_FILTER,  // EBUSY: a program above listens for notifications already
+    SPAWN_STAGE_LIMIT,
     SPAWN_STAGE_USER,
     SPAWN_STAGE_DIRECTORY,
     SPAWN_STAGE_EXEC,

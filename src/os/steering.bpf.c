@@ -446,14 +446,26 @@ SEC("sockops") int count_in_cgroup(struct bpf_sock_ops *ops) {
     return 1;
 }
 
-// ---- on request of user space
+// Where the cgroup cannot be had. Misses a change when it interrupts itself, which `recount` repairs.
+SEC("tp_btf/inet_sock_set_state") int BPF_PROG(count_anywhere, struct sock *sk, int before, int state) {
+    if (sk->__sk_common.skc_num != memory.port) return 0;
+    bool opens = before == BPF_TCP_LISTEN && state == BPF_TCP_SYN_RECV;
+    if (!opens && !is_done(state)) return 0;
+    struct tag *tag = bpf_sk_storage_get(&tags, sk, NULL, 0);
+    if (tag == NULL) return 0;
+    if (opens)
+        on_opened(tag);
+    else
+        on_closed(sk, tag, state);
+    return 0;
+}
 
-static uint64_t scratch;
+// ---- on request of user space
 
 SEC("raw_tp") int learn(struct bpf_raw_tracepoint_args *args) {
     uint32_t slot = args->args[0];
     if (slot >= STEERING_SLOTS) return 1;
-    volatile uint64_t *number = &scratch;  // a pointer that went through memory is a number, and can be added to
+    volatile uint64_t *number = &memory.number;  // a pointer that went through memory is a number, and can be added to
     *number = (uint64_t)bpf_rdonly_cast(&sockets, bpf_core_type_id_kernel(struct reuseport_array));
     uint64_t entry = *number + bpf_core_field_offset(struct reuseport_array, ptrs) + slot * sizeof(uint64_t);
     memory.address[slot] = (uint64_t)AT(struct list_head, entry)->next;

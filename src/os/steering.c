@@ -1,188 +1,318 @@
 // SPDX-License-Identifier: MIT
-// User space's half: loads the program, then works on descriptors and one block of shared memory alone, so that whoever is
-// handed those can go on. Everything that is decided stands in the memory; this process has nothing of its own to lose.
-//
-// The set of slots and their weights turns as a whole: it is written to the bank that is not in force, then `current`
-// turns. A program that still reads the old bank decides as if the SYN had come a microsecond earlier. Should it be held up
-// (a virtual processor taken away) until that bank is written once more, it may mix two sets: what it finds is a number below
-// STEERING_SLOTS all the same, and a slot without a socket is passed over. So no grace period is waited for.
+// Works on descriptors and one block of shared memory, so that whoever is handed those can go on. All that was decided
+// stands in the memory; this process has nothing of its own to lose.
 #include "steering.h"
 
 #include <assert.h>
 #include <errno.h>
-#include <fcntl.h>
 #include <limits.h>
-#include <linux/bpf.h>
-#include <linux/capability.h>
 #include <netinet/in.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
-#include <sys/syscall.h>
 #include <unistd.h>
 
 #include <bpf/bpf.h>
-#include <bpf/libbpf.h>
 
-#include "cpus.h"
 #include "fd.h"
-#include "steering.skel.h"
+#include "steering_bank.h"
+#include "steering_load.h"
 
-#ifndef CAP_PERFMON
-#define CAP_PERFMON 38
-#define CAP_BPF 39
-#endif
 #ifndef IPPROTO_MPTCP
 #define IPPROTO_MPTCP 262
 #endif
-
-#define LOG_SIZE 65536
 
 struct steering {
     int fd[STEERING_FD_COUNT];  // owned; -1 = none
     struct steering_memory *memory;
 };
 
-// ---- what this process may do
+// ---- life
 
-static bool may(int capability) {
-    struct __user_cap_header_struct header = {.version = _LINUX_CAPABILITY_VERSION_3};
-    struct __user_cap_data_struct data[_LINUX_CAPABILITY_U32S_3] = {0};
-    if (syscall(SYS_capget, &header, data) != 0) return true;  // the kernel will tell
-    uint32_t effective = data[capability / 32].effective;
-    return (effective & UINT32_C(1) << capability % 32) != 0 || (data[0].effective & UINT32_C(1) << CAP_SYS_ADMIN) != 0;
+static size_t memory_size(void) {
+    size_t page = (size_t)sysconf(_SC_PAGESIZE);
+    return (sizeof(struct steering_memory) + page - 1) / page * page;
 }
 
-static int refuse_missing(struct pando_error *error) {
-    if (!may(CAP_BPF)) return error_say(error, EPERM, "steering by eBPF needs CAP_BPF, CAP_NET_ADMIN and CAP_PERFMON: CAP_BPF is missing");
-    if (!may(CAP_NET_ADMIN))
-        return error_say(error, EPERM, "steering by eBPF needs CAP_BPF, CAP_NET_ADMIN and CAP_PERFMON: CAP_NET_ADMIN is missing");
-    if (access("/sys/kernel/btf/vmlinux", R_OK) != 0)
-        return error_set(error, errno, "steering by eBPF needs a kernel that describes its types: /sys/kernel/btf/vmlinux");
+void steering_close(struct steering *steering) {
+    if (steering == NULL) return;
+    if (steering->memory != NULL) munmap(steering->memory, memory_size());
+    for (int i = 0; i < STEERING_FD_COUNT; i++) fd_close(&steering->fd[i]);
+    free(steering);
+}
+
+// Consumes the descriptors.
+static int make(struct steering **out, int fds_take[static STEERING_FD_COUNT], struct pando_error *error) {
+    struct steering *steering = calloc(1, sizeof *steering);
+    if (steering == NULL) {
+        for (int i = 0; i < STEERING_FD_COUNT; i++) fd_close(&fds_take[i]);
+        return error_set(error, ENOMEM, "steering");
+    }
+    for (int i = 0; i < STEERING_FD_COUNT; i++) steering->fd[i] = fd_take(&fds_take[i]);
+    void *memory = mmap(NULL, memory_size(), PROT_READ | PROT_WRITE, MAP_SHARED, steering->fd[STEERING_FD_MEMORY], 0);
+    if (memory == MAP_FAILED) {
+        int r = error_set(error, errno, "mapping the memory of the steering program");
+        steering_close(steering);
+        return r;
+    }
+    steering->memory = memory;
+    *out = steering;
     return 0;
 }
 
-// ---- the set of slots in force
-
-static bool is_present(const struct steering_memory *memory, unsigned slot) {
-    return memory->cookie[slot] != 0 && memory->moving != slot;
-}
-
-static bool is_fit(const struct steering_memory *memory, unsigned slot) {
-    return is_present(memory, slot) && memory->weight[slot] != 0;
-}
-
-static uint32_t common_divisor(uint32_t a, uint32_t b) {
-    while (b != 0) {
-        uint32_t rest = a % b;
-        a = b;
-        b = rest;
-    }
-    return a;
-}
-
-// The class of that weight, made when there is none yet. NULL: there are too many.
-static struct steering_class *class_of(struct steering_bank *bank, uint16_t weight) {
-    for (uint32_t i = 0; i < bank->classes; i++)
-        if (bank->class[i].weight == weight) return &bank->class[i];
-    if (bank->classes == STEERING_CLASSES) return NULL;
-    bank->class[bank->classes] = (struct steering_class){.weight = weight};
-    return &bank->class[bank->classes++];
-}
-
-static bool bank_classes(struct steering_bank *bank, const uint16_t *weights, unsigned slots) {
-    for (unsigned slot = 0; slot < slots; slot++)
-        if (weights[slot] != 0 && class_of(bank, weights[slot]) == NULL) return false;
-    return true;
-}
-
-// A stride near the golden section of the round spreads each class's turns over it.
-static void bank_turns(struct steering_bank *bank) {
-    uint32_t divisor = 0, end = 0;
-    for (uint32_t i = 0; i < bank->classes; i++) divisor = common_divisor(bank->class[i].weight * bank->class[i].count, divisor);
-    for (uint32_t i = 0; i < bank->classes && divisor != 0; i++)
-        bank->class[i].end = end += bank->class[i].weight * bank->class[i].count / divisor;
-    bank->round = end;
-    bank->stride = (uint32_t)(end * 0.6180339887);
-    while (end > 1 && (bank->stride == 0 || common_divisor(end, bank->stride) != 1)) bank->stride++;
-}
-
-static void bank_fill(struct steering_bank *bank, const struct steering_memory *memory, uint32_t lobby) {
-    uint32_t at = 0;
-    *bank = (struct steering_bank){0};
-    for (unsigned slot = 0; slot < memory->slots; slot++)
-        if (is_fit(memory, slot)) class_of(bank, memory->weight[slot]);
-    for (uint32_t i = 0; i < bank->classes; i++) {
-        struct steering_class *class = &bank->class[i];
-        class->first = at;
-        for (unsigned slot = 0; slot < memory->slots; slot++)
-            if (is_fit(memory, slot) && memory->weight[slot] == class->weight) bank->order[at++] = (uint16_t)slot;
-        class->count = at - class->first;
-    }
-    bank->fit = at;
-    if (lobby < memory->slots && is_present(memory, lobby) && !is_fit(memory, lobby)) {
-        bank->has_lobby = true;
-        bank->order[at++] = (uint16_t)lobby;
-    }
-    for (unsigned slot = 0; slot < memory->slots; slot++)
-        if (is_present(memory, slot) && !is_fit(memory, slot) && !(bank->has_lobby && slot == lobby)) bank->order[at++] = (uint16_t)slot;
-    bank->members = at;
-    bank_turns(bank);
-}
-
-static void bank_turn(struct steering *steering) {
+int steering_open(struct steering **out, const struct steering_options *options, struct pando_error *error) {
+    if (options->slots == 0 || options->slots > STEERING_SLOT_MAX)
+        return error_say(error, EINVAL, "steering has room for 1 to %d slots, not %u", STEERING_SLOT_MAX, options->slots);
+    int fds[STEERING_FD_COUNT];
+    struct steering *steering;
+    int r = steering_load(options->slots, fds, error);
+    if (r == 0) r = make(&steering, fds, error);
+    if (r != 0) return r;
     struct steering_memory *memory = steering->memory;
-    uint32_t next = memory->current ^ 1;
-    bank_fill(&memory->bank[next & 1], memory, memory->lobby);
-    __atomic_store_n(&memory->current, next & 1, __ATOMIC_RELEASE);
-}
-
-// ---- loading
-
-static int on_cgroup(const char *dir, bool is_v2, int *out_fd) { return is_v2 ? *out_fd = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC) : -1; }
-
-static bool each_cgroup(const char *dir, bool is_v2, void *arg) { return on_cgroup(dir, is_v2, arg) < 0; }
-
-// Workers' sockets belong to this process's cgroup or to one below. Where that cannot be watched, all of the machine can.
-static int attach_count(struct steering_bpf *skeleton, struct steering_memory *memory) {
-    scoped_fd cgroup = -1;
-    cpus_cgroup_each("/proc", "", "", each_cgroup, &cgroup);
-    struct bpf_link *link = cgroup < 0 ? NULL : bpf_program__attach_cgroup(skeleton->progs.count_in_cgroup, cgroup);
-    if (link == NULL && bpf_program__fd(skeleton->progs.count_anywhere) >= 0) link = bpf_program__attach(skeleton->progs.count_anywhere);
-    memory->counts = link != NULL;
-    if (link == NULL) return -1;
-    int fd = fcntl(bpf_link__fd(link), F_DUPFD_CLOEXEC, 0);
-    bpf_link__destroy(link);
-    return fd;
-}
-
-static int duplicate(int fd) { return fd < 0 ? -1 : fcntl(fd, F_DUPFD_CLOEXEC, 0); }
-
-static int take_descriptors(struct steering *steering, struct steering_bpf *skeleton) {
-    int *fd = steering->fd;
-    fd[STEERING_FD_MEMORY] = duplicate(bpf_map__fd(skeleton->maps.bss));
-    fd[STEERING_FD_SOCKETS] = duplicate(bpf_map__fd(skeleton->maps.sockets));
-    fd[STEERING_FD_TAGS] = duplicate(bpf_map__fd(skeleton->maps.tags));
-    fd[STEERING_FD_MOVED] = duplicate(bpf_map__fd(skeleton->maps.moved));
-    fd[STEERING_FD_CHOOSE] = duplicate(bpf_program__fd(skeleton->progs.choose));
-    fd[STEERING_FD_LEARN] = duplicate(bpf_program__fd(skeleton->progs.learn));
-    fd[STEERING_FD_RECOUNT] = duplicate(bpf_program__fd(skeleton->progs.recount));
-    return fd[STEERING_FD_MEMORY] < 0 || fd[STEERING_FD_SOCKETS] < 0 || fd[STEERING_FD_TAGS] < 0 || fd[STEERING_FD_CHOOSE] < 0 ? -EMFILE : 0;
-}
-
-static int map_memory(struct steering *steering) {
-    long page = sysconf(_SC_PAGESIZE);
-    size_t size = (sizeof *steering->memory + (size_t)page - 1) / (size_t)page * (size_t)page;
-    void *at = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED, steering->fd[STEERING_FD_MEMORY], 0);
-    if (at == MAP_FAILED) return -errno;
-    steering->memory = at;
+    memory->magic = STEERING_MEMORY_MAGIC;
+    memory->version = STEERING_MEMORY_VERSION;
+    memory->size = sizeof *memory;
+    memory->slots = options->slots;
+    memory->lobby = memory->moving = STEERING_SLOTS;
+    memory->policy = options->policy;
+    *out = steering;
     return 0;
 }
 
-// The verifier's last line but one says what it did not like.
-static void last_words(char *log, const char **out) {
-    *out = "";
-    for (char *line = strtok(log, "\n"); line != NULL; line = strtok(NULL, "\n"))
-        if (strncmp(line, "processed ", 10) != 0) *out = line;
+int steering_import(struct steering **out, int fds_take[static STEERING_FD_COUNT], struct pando_error *error) {
+    struct steering *steering;
+    int r = make(&steering, fds_take, error);
+    if (r != 0) return r;
+    const struct steering_memory *memory = steering->memory;
+    if (memory->magic != STEERING_MEMORY_MAGIC || memory->version != STEERING_MEMORY_VERSION || memory->size != sizeof *memory) {
+        steering_close(steering);
+        return error_say(error, EPROTO, "the steering program in force is another version's");
+    }
+    *out = steering;
+    return 0;
+}
+
+void steering_export(const struct steering *steering, int out_fds[static STEERING_FD_COUNT]) {
+    memcpy(out_fds, steering->fd, sizeof steering->fd);
+}
+
+const char *steering_lacks(const struct steering *steering) {
+    static const char *const text[2][2] = {
+        {"auto: neither queues nor open connections are known (that needs CAP_PERFMON, or cgroup v2 for the latter): it takes turns",
+         "auto: queues are not known (that needs CAP_PERFMON and Linux 6.2): it goes by open connections"},
+        {"auto: open connections are not counted (that needs a cgroup v2 or the tracepoint inet_sock_set_state): it goes by queues", ""}};
+    return text[steering->memory->looks != 0][steering->memory->counts != 0];
+}
+
+static int probe_listener(struct pando_error *error) {
+    struct sockaddr_in any_port = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    scoped_fd fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    if (fd < 0 || setsockopt(fd, SOL_SOCKET, SO_REUSEPORT, &(int){1}, sizeof(int)) != 0 ||
+        bind(fd, (struct sockaddr *)&any_port, sizeof any_port) != 0 || listen(fd, 1) != 0)
+        return error_set(error, errno, "a listening socket to try steering with");
+    return fd_take(&fd);
+}
+
+int steering_probe(struct pando_error *error) {
+    struct steering *steering;
+    scoped_fd fd = probe_listener(error);
+    if (fd < 0) return fd;
+    int r = steering_open(&steering, &(struct steering_options){.slots = 1}, error);
+    if (r != 0) return r;
+    r = steering_add(steering, 0, fd, error);
+    steering_close(steering);
+    return r;
+}
+
+// ---- members
+
+static uint64_t cookie_of(int fd) {
+    uint64_t cookie = 0;
+    socklen_t len = sizeof cookie;
+    return getsockopt(fd, SOL_SOCKET, SO_COOKIE, &cookie, &len) == 0 ? cookie : 0;
+}
+
+static int option_of(int fd, int option) {
+    int value = 0;
+    socklen_t len = sizeof value;
+    return getsockopt(fd, SOL_SOCKET, option, &value, &len) == 0 ? value : -1;
+}
+
+static uint32_t port_of(int fd) {
+    struct sockaddr_in6 name = {0};
+    socklen_t len = sizeof name;
+    return getsockname(fd, (struct sockaddr *)&name, &len) == 0 ? ntohs(name.sin6_port) : 0;  // at the same place in IPv4
+}
+
+static int check_member(int fd, struct pando_error *error) {
+    if (option_of(fd, SO_PROTOCOL) == IPPROTO_MPTCP)
+        return error_say(error, EOPNOTSUPP, "no eBPF program can choose an MPTCP socket: a plain TCP socket in its place serves the same clients");
+    if (option_of(fd, SO_ACCEPTCONN) != 1) return error_say(error, EINVAL, "a socket that is to be steered must listen");
+    return 0;
+}
+
+// The address of the slot's socket in the kernel, where its queue is read. Without it the queue counts as empty.
+static void learn(struct steering *steering, unsigned slot) {
+    uint64_t args[1] = {slot};
+    LIBBPF_OPTS(bpf_test_run_opts, run, .ctx_in = args, .ctx_size_in = sizeof args);
+    steering->memory->address[slot] = 0;
+    if (steering->fd[STEERING_FD_LEARN] >= 0) bpf_prog_test_run_opts(steering->fd[STEERING_FD_LEARN], &run);
+}
+
+// The entry is gone after a shutdown(2), and comes back by hand only.
+static int enter(struct steering *steering, uint32_t slot, int fd, struct pando_error *error) {
+    uint64_t cookie = cookie_of(fd), there = 0, value = (uint64_t)fd;
+    uint32_t tag[2] = {slot, 0};
+    int r = 0;
+    bool known = bpf_map_lookup_elem(steering->fd[STEERING_FD_SOCKETS], &slot, &there) == 0 && there == cookie;
+    if (!known) r = bpf_map_update_elem(steering->fd[STEERING_FD_TAGS], &fd, tag, BPF_ANY);
+    if (r != 0) return error_set(error, -r, "slot %u: tagging its socket", slot);
+    if (!known) r = bpf_map_update_elem(steering->fd[STEERING_FD_SOCKETS], &slot, &value, BPF_ANY);
+    if (r == -EBUSY) return error_say(error, EBUSY, "slot %u: its socket has a place in this or another steering already", slot);
+    if (r != 0) return error_set(error, -r, "slot %u: entering its socket (it must have SO_REUSEPORT)", slot);
+    learn(steering, slot);
+    steering->memory->cookie[slot] = cookie;
+    return 0;
+}
+
+int steering_add(struct steering *steering, unsigned slot, int fd, struct pando_error *error) {
+    assert(slot < steering->memory->slots);
+    int r = check_member(fd, error);
+    if (r == 0) r = enter(steering, slot, fd, error);
+    if (r != 0) return r;
+    if (setsockopt(fd, SOL_SOCKET, SO_ATTACH_REUSEPORT_EBPF, &steering->fd[STEERING_FD_CHOOSE], sizeof(int)) != 0)
+        return error_set(error, errno, "attaching the steering program to the sockets' group");
+    steering->memory->port = port_of(fd);
+    if (steering->memory->moving == slot) steering->memory->moving = STEERING_SLOTS;
+    steering_bank_turn(steering->memory);
+    return 0;
+}
+
+void steering_remove(struct steering *steering, unsigned slot) {
+    assert(slot < steering->memory->slots);
+    steering->memory->weight[slot] = 0;
+    steering->memory->cookie[slot] = 0;
+    steering_bank_turn(steering->memory);
+    bpf_map_delete_elem(steering->fd[STEERING_FD_SOCKETS], &(uint32_t){slot});
+    steering->memory->address[slot] = 0;
+}
+
+// ---- policy's knobs
+
+int steering_set_weights(struct steering *steering, const uint16_t *weights) {
+    struct steering_memory *memory = steering->memory;
+    if (!steering_bank_can(weights, memory->slots)) return -E2BIG;
+    memcpy(memory->weight, weights, memory->slots * sizeof *weights);
+    steering_bank_turn(memory);
+    return 0;
+}
+
+int steering_set_weight(struct steering *steering, unsigned slot, unsigned weight) {
+    assert(slot < steering->memory->slots && weight <= STEERING_WEIGHT_MAX);
+    uint16_t weights[STEERING_SLOTS];
+    memcpy(weights, steering->memory->weight, sizeof weights);
+    weights[slot] = (uint16_t)weight;
+    return steering_set_weights(steering, weights);
+}
+
+unsigned steering_weight(const struct steering *steering, unsigned slot) { return steering->memory->weight[slot]; }
+
+void steering_set_lobby(struct steering *steering, int slot) {
+    steering->memory->lobby = slot < 0 ? STEERING_SLOTS : (uint32_t)slot;
+    steering_bank_turn(steering->memory);
+}
+
+void steering_set_policy(struct steering *steering, enum steering_policy policy) { steering->memory->policy = policy; }
+
+// ---- moving a queue
+
+static bool any_other_fit(const struct steering_memory *memory, unsigned slot) {
+    for (unsigned other = 0; other < memory->slots; other++)
+        if (other != slot && steering_bank_fit(memory, other)) return true;
+    return false;
+}
+
+// A socket that was bound to port 0 forgets its port in between, and listen(2) alone would draw another one. Bound to it
+// again it keeps it; one that was bound to a number of its own never lost it, and answers EINVAL.
+static int empty(int fd) {
+    struct sockaddr_storage name;
+    socklen_t len = sizeof name;
+    if (getsockname(fd, (struct sockaddr *)&name, &len) != 0 || shutdown(fd, SHUT_RD) != 0) return -errno;
+    if (bind(fd, (struct sockaddr *)&name, len) != 0 && errno != EINVAL) return -errno;
+    return listen(fd, INT_MAX) == 0 ? 0 : -errno;
+}
+
+int steering_move_queue(struct steering *steering, unsigned slot, int fd, unsigned *out_moved, struct pando_error *error) {
+    struct steering_memory *memory = steering->memory;
+    assert(slot < memory->slots);
+    if (!any_other_fit(memory, slot)) return error_say(error, EAGAIN, "slot %u: no other slot is fit to take its queue", slot);
+    uint64_t before = memory->tally[slot].moved_out;
+    memory->moving = slot;
+    steering_bank_turn(memory);
+    int r = empty(fd);
+    if (r != 0) {
+        steering_remove(steering, slot);
+        memory->moving = STEERING_SLOTS;
+        return error_set(error, -r, "slot %u: listening again after its queue was moved", slot);
+    }
+    r = steering_add(steering, slot, fd, error);
+    if (out_moved != NULL) *out_moved = (unsigned)(memory->tally[slot].moved_out - before);
+    return r;
+}
+
+// ---- figures
+
+struct steering_counts steering_counts(const struct steering *steering, unsigned slot) {
+    const struct steering_tally *tally = &steering->memory->tally[slot];
+    return (struct steering_counts){
+        .chosen = tally->chosen[STEERING_SYN],
+        .by_cookie = tally->chosen[STEERING_ACK],
+        .moved_in = tally->chosen[STEERING_MOVE],
+        .moved_out = tally->moved_out,
+        .opened = tally->opened,
+        .cut = tally->cut,
+        .live = steering->memory->live[slot],
+    };
+}
+
+unsigned steering_strangers(const struct steering *steering) {
+    const struct steering_memory *memory = steering->memory;
+    unsigned ours = 0;
+    for (unsigned slot = 0; slot < memory->slots; slot++) ours += memory->cookie[slot] != 0;
+    return memory->members > ours ? memory->members - ours : 0;
+}
+
+static int iterate(const struct steering *steering) {
+    scoped_fd link = bpf_link_create(steering->fd[STEERING_FD_RECOUNT], 0, BPF_TRACE_ITER, NULL);
+    if (link < 0) return link;
+    scoped_fd iterator = bpf_iter_create(link);
+    if (iterator < 0) return iterator;
+    char nothing[64];
+    ssize_t got;
+    do got = read(iterator, nothing, sizeof nothing);
+    while (got > 0 || (got < 0 && errno == EINTR));
+    return got == 0 ? 0 : -errno;
+}
+
+int steering_recount(struct steering *steering) {
+    struct steering_memory *memory = steering->memory;
+    int32_t live[STEERING_SLOTS];
+    uint64_t opened[STEERING_SLOTS];
+    if (steering->fd[STEERING_FD_RECOUNT] < 0 || !memory->counts) return -EOPNOTSUPP;
+    for (unsigned slot = 0; slot < memory->slots; slot++) {
+        live[slot] = memory->live[slot];
+        opened[slot] = memory->tally[slot].opened;
+        memory->counted[slot] = 0;
+    }
+    int r = iterate(steering);
+    if (r != 0) return r;
+    int wrong = 0;
+    for (unsigned slot = 0; slot < memory->slots; slot++) {
+        int32_t off = (int32_t)memory->counted[slot] - live[slot];
+        if (off == 0 || memory->live[slot] != live[slot] || memory->tally[slot].opened != opened[slot]) continue;
+        __atomic_fetch_add(&memory->live[slot], off, __ATOMIC_RELAXED);
+        wrong++;
+    }
+    return wrong;
 }

@@ -144,8 +144,8 @@ static void on_signal(struct primary *primary, int signo, bool from_kernel) {
         case SIGTERM:
         case SIGQUIT: primary_stop(primary, false); break;
         case SIGINT:
-            primary_stop(primary, primary->interrupted);
-            primary->interrupted = true;
+            primary_stop(primary, primary->pool.record->interrupted);
+            primary->pool.record->interrupted = true;
             break;
         case SIGHUP:
             if (from_kernel) primary_stop(primary, false);  // the terminal went away
@@ -168,7 +168,10 @@ static void on_signal(struct primary *primary, int signo, bool from_kernel) {
 static void on_keeper_event(struct primary *primary, struct link_event *event) {
     const struct keeper_message *message = &event->message;
     if (message->verb == KEEPER_EXITED) pool_on_exited(&primary->pool, message->key, message->pid, message->status);
-    if (message->verb == KEEPER_SIGNAL) on_signal(primary, message->signo, message->from_kernel);
+    if (message->verb == KEEPER_SIGNAL) {
+        on_signal(primary, message->signo, message->from_kernel);
+        link_heard(&primary->link, message->signo);
+    }
     for (int i = 0; i < 2; i++) fd_close(&event->fd[i]);
     primary_wake(primary);
 }

@@ -42,7 +42,6 @@ struct primary {
     bool changed;      // the pool wants its tick
     bool pids_changed; // NAME.pids is to be written
     bool keeper_gone;  // nobody spawns any more
-    bool interrupted;  // one INT was heard
     bool finished;
 };
 

@@ -3,7 +3,7 @@
 //
 // The primary sends one request at a time and gets exactly one KEEPER_REPLY for it. Between replies the keeper reports
 // events. It keeps no queue of events: each is derived from its tables until the primary has acknowledged it
-// (KEEPER_FORGET), so that a primary that dies in between costs nothing: the next one is told again.
+// (KEEPER_FORGET, KEEPER_HEARD), so that a primary that dies in between costs nothing: the next one is told again.
 #pragma once
 
 #include <stdbool.h>
@@ -26,13 +26,14 @@ enum keeper_verb {
     KEEPER_GETFD,      // pid, fd: duplicate a child's descriptor. Reply: fds: it
     KEEPER_KILL,       // pid, signo, to_group: signal a child (STOP and CONT too)
     KEEPER_FORGET,     // pid: its exit has been taken note of
+    KEEPER_HEARD,      // signo: one KEEPER_SIGNAL of it has been acted on
     KEEPER_QUIT,       // result = exit code: kill what is left, reap until ECHILD, exit. No reply
     // from the keeper
     KEEPER_REPLY,
     KEEPER_CHILD,   // key = token, pid, exited, status; fds: pidfd [, listener]
     KEEPER_HELD,    // kind, key; fds: it
     KEEPER_EXITED,  // key = token, pid, status; until KEEPER_FORGET
-    KEEPER_SIGNAL,  // signo, from_kernel: somebody signalled the keeper
+    KEEPER_SIGNAL,  // signo, from_kernel: somebody signalled the keeper; until KEEPER_HEARD
 };
 
 enum held_kind {

@@ -544,7 +544,7 @@ class Pando:
         """As status, but None while nobody answers."""
         try:
             return self.status(timeout=5)
-        except (NotRunning, OSError):
+        except (NotRunning, Refused, OSError):
             return None
 
     def workers(self):

@@ -57,7 +57,9 @@ def test_the_next_run_of_the_name_finds_what_a_killed_keeper_left(pando, folder)
     first = pando(app("epoll_server"), port, workers=2, folder=folder)
     workers = kill_keeper(first)
     second = pando(app("epoll_server"), port, workers=2, folder=folder)
-    wait_until(lambda: second.process.poll() is not None or second.try_status() and second.status()["ready"] == 2)
+    # Until it has given up, or is itself the keeper of two ready workers: the socket may still be that of the first.
+    wait_until(lambda: second.process.poll() is not None or (status := second.try_status()) is not None
+               and (status["keeper_pid"], status["ready"]) == (second.process.pid, 2))
     if second.process.poll() is not None:
         assert second.process.returncode == 1
         assert "pando stop" in second.log()

@@ -19,12 +19,16 @@ def test_workers_killed_at_random_under_load_lose_only_what_they_had_accepted(pa
     instance = pando(app(server), port, 3000, workers=workers)
     instance.wait_ready()
     chance = random.Random(7)
-    inside = set()
+    inside, killed = set(), set()
     with Load(port, clients=24) as load:
         load.wait_answered(20)
-        for _ in range(kills):
+        while len(killed) < kills:
             status = instance.wait_status(lambda status: status["ready"] >= 2, 120, "two workers serve")
-            victim = chance.choice([worker for worker in status["workers"] if worker["state"] == "serving"])
+            serving = [worker for worker in status["workers"] if worker["state"] == "serving" and worker["pid"] not in killed]
+            if not serving:  # status was faster than the news of the last deaths
+                continue
+            victim = chance.choice(serving)
+            killed.add(victim["pid"])
             freeze(victim["pid"])
             inside |= peers_inside(victim["pid"])
             os.kill(victim["pid"], signal.SIGKILL)

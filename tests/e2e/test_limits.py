@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from pando import NOBODY, PYTHON, app, count, fd_count, free_port, http_get, http_values, wait_until
+from pando import NOBODY, PYTHON, alive, app, count, fd_count, free_port, http_get, http_values, wait_until
 
 
 def steady_count(pid):
@@ -44,10 +44,11 @@ def test_keeper_and_primary_hold_the_same_descriptors_after_many_respawns(pando)
     chance = random.Random(3)
     done = 0
     while done < respawns:
-        serving = [worker for worker in instance.status()["workers"] if worker["state"] == "serving"]
-        for worker in chance.sample(serving, min(len(serving), workers // 4, respawns - done)):
-            os.kill(worker["pid"], signal.SIGKILL)
-            done += 1
+        serving = [worker["pid"] for worker in instance.status()["workers"] if worker["state"] == "serving"]
+        for pid in chance.sample(serving, min(len(serving), workers // 4, respawns - done)):
+            if alive(pid):  # status may not have heard of the last deaths yet
+                os.kill(pid, signal.SIGKILL)
+                done += 1
         http_get(port)
         instance.wait_status(lambda status: status["ready"] >= workers // 2, 120)
     instance.wait_ready(deadline=120)

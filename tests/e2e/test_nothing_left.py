@@ -35,7 +35,7 @@ def test_a_daemon_that_left_its_process_group_is_ended_at_stop(pando):
     port = free_port()
     instance = pando(app("daemonises"), port, "settled", workers=1)
     wait_until(lambda: any("daemonises" in command for command in instance.family().values()))
-    wait_until(lambda: instance.status()["workers"][0]["restarts"] >= 2)
+    instance.wait_status(lambda status: status["workers"][0]["restarts"] >= 2)
     assert any("daemonises" in command for command in instance.family().values()), "this daemon stays: nothing is tested"
     instance.stop()
 

@@ -70,7 +70,7 @@ def test_json_format_gives_one_object_a_line_for_workers_and_pando_alike(pando):
     instance.wait_replaced(1, instance.kill(1))
     wait_until(lambda: instance.output().count("he said") == 3)
     objects = [json.loads(line) for line in instance.output().splitlines()]
-    assert {entry["worker"] for entry in objects if 'he said "hi"' in entry.values()} == {0, 1}
+    assert {entry["slot"] for entry in objects if 'he said "hi"' in entry.values()} == {0, 1}
     own = [json.loads(line) for line in instance.log().splitlines()]
     assert any("KILL" in str(entry.get("message")) for entry in own)
 

@@ -29,16 +29,19 @@ def test_ready_is_to_listen_on_every_address_of_the_first_ready_worker(pando):
     code = """
 import os, socket, sys, time
 late = os.environ["PANDO_WORKER"] == "1"
-socks = [socket.create_server(("127.0.0.1", int(sys.argv[1])))]
 if late:
-    time.sleep(2)
+    time.sleep(1)
+socks = [socket.create_server(("127.0.0.1", int(sys.argv[1])))]
+print("first", flush=True)
+if late:
+    time.sleep(2.5)
 socks.append(socket.create_server(("127.0.0.1", int(sys.argv[2]))))
 time.sleep(1000)
 """
     instance = pando(PYTHON, "-c", code, first, second, workers=2)
-    instance.wait_status(lambda status: status["ready"] == 1)
-    wait_until(lambda: opened(first))
+    wait_until(lambda: "[1] first" in instance.output())
     time.sleep(0.8)
+    assert opened(first) and opened(second)
     assert instance.status()["ready"] == 1
     instance.wait_ready(2)
 
