@@ -23,6 +23,7 @@
 #define CAP_BPF 39
 #endif
 
+#define LOG_SIZE (UINT32_C(1) << 20)
 #define NEEDS "steering by eBPF needs CAP_BPF and CAP_NET_ADMIN (and CAP_PERFMON, to see how many wait in a queue)"
 
 static bool may(int capability) {
@@ -97,9 +98,10 @@ static int take(struct steering_bpf *skeleton, int out_fds[static STEERING_FD_CO
 }
 
 static int try_load(unsigned slots, bool can_look, int out_fds[static STEERING_FD_COUNT], struct pando_error *error) {
-    scoped_str log = calloc(1, 65536);
+    scoped_str log = calloc(1, LOG_SIZE);
     if (log == NULL) return error_set(error, ENOMEM, "loading the steering program");
-    struct bpf_object_open_opts options = {.sz = sizeof options, .kernel_log_buf = log, .kernel_log_size = 65536, .kernel_log_level = 1};
+    // Level 0: written only when the program was refused, by trying once more.
+    struct bpf_object_open_opts options = {.sz = sizeof options, .kernel_log_buf = log, .kernel_log_size = LOG_SIZE};
     struct steering_bpf *skeleton = steering_bpf__open_opts(&options);
     if (skeleton == NULL) return error_set(error, errno, "opening the steering program");
     choose_programs(skeleton, slots, can_look);

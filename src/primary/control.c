@@ -230,16 +230,20 @@ static void add_line(void *lines, const char *line, size_t len) {
 }
 
 static void verb_logs(struct client *client, const json_t *request) {
-    const json_t *count = json_object_get(request, "lines");
+    const json_t *count = json_object_get(request, "lines"), *follow = json_object_get(request, "follow");
     json_int_t wanted = count == NULL ? LINES_DEFAULT : json_is_integer(count) ? json_integer_value(count) : -1;
     if (wanted < 0 || wanted > LINES_MAX) {
         send_error(client, 2, "logs: lines: give a number from 0 to %d", LINES_MAX);
         return;
     }
+    if (follow != NULL && !json_is_boolean(follow)) {
+        send_error(client, 2, "logs: follow: give true or false");
+        return;
+    }
     json_t *lines = json_array();
     ring_tail(client->control->primary->output.ring, (size_t)wanted, add_line, lines);
     send_result(client, json_pack("{s:o}", "lines", lines));
-    client->follows = json_is_true(json_object_get(request, "follow"));
+    client->follows = json_is_true(follow);
 }
 
 static const struct {
@@ -324,6 +328,16 @@ static bool may_speak(uv_pipe_t *pipe) {
     return who.uid == 0 || who.uid == geteuid();
 }
 
+// Room for one more: the oldest that neither waits for a wish nor follows the log has to go.
+static bool make_room(struct control *control) {
+    struct client *oldest = NULL;
+    if (control->count <= CLIENT_MAX) return true;
+    for (struct client *client = control->first; client != NULL; client = client->next)
+        if (client != control->first && !client->closing && client->waiting == WAITING_NOT && !client->follows) oldest = client;
+    if (oldest != NULL) client_close(oldest);
+    return oldest != NULL;
+}
+
 static void on_connection(uv_stream_t *listener, int status) {
     struct control *control = listener->data;
     struct client *client = status == 0 ? calloc(1, sizeof *client) : NULL;
@@ -341,8 +355,8 @@ static void on_connection(uv_stream_t *listener, int status) {
     } else if (!may_speak(&client->pipe)) {
         send_error(client, 1, "refused: only the user that runs this instance, and root, may control it");
         client_close_gently(client);
-    } else if (control->count > CLIENT_MAX) {
-        send_error(client, 1, "refused: %d clients are connected already", CLIENT_MAX);
+    } else if (!make_room(control)) {
+        send_error(client, 1, "refused: %d clients are connected and wait for answers", CLIENT_MAX);
         client_close_gently(client);
     } else {
         uv_read_start((uv_stream_t *)&client->pipe, on_alloc, on_read);
