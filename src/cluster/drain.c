@@ -15,6 +15,7 @@
 #include "log.h"
 #include "pool.h"
 #include "procinfo.h"
+#include "steer.h"
 
 #define LOOK_AGAIN_NS (10 * CLOCK_MS)
 #define FREEZE_LOOK_NS (CLOCK_MS / 2)
@@ -36,8 +37,8 @@ static bool group_is_stopped(pid_t pgrp) {
 // When the whole instance stops, a connection on which nobody waits for an answer may be closed; else a client could be
 // about to use it again.
 static bool may_stop(const struct pool *pool, const struct worker *worker) {
-    // A queue of its own, and no successor to serve it: it has to be emptied first.
-    if (!worker->record->wanted && listeners_slot_queued(&pool->listeners, worker->slot) > 0) return false;
+    // A queue of its own, that nobody can move, and no successor to serve it: it has to be emptied first.
+    if (!worker->record->wanted && listeners_slot_stranded(&pool->listeners, worker->slot) > 0) return false;
     switch (connections_of(pool->record, worker->record->pid, worker->record->addresses)) {
         case CONNECTIONS_NONE: return true;
         case CONNECTIONS_IDLE: return pool->record->stopping;
@@ -74,6 +75,7 @@ static void look_frozen(struct pool *pool, struct worker *worker, uint64_t now_n
     struct record_worker *record = worker->record;
     record->next_look_ns = now_ns + FREEZE_LOOK_NS;
     bool stopped = group_is_stopped(record->pid);
+    if (stopped) steer_move_queues(&pool->listeners, worker->slot);
     if (stopped && may_stop(pool, worker)) {
         tell(pool, worker);
     } else if (stopped || now_ns - record->frozen_ns > FREEZE_PATIENCE_NS) {

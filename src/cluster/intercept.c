@@ -306,11 +306,12 @@ static enum verdict listen_shared(struct question *question, int fd, int address
     int row = listeners_find(intercept->listeners, address, record->generation, question->worker->slot);
     if (row >= 0 && intercept->record->socket[row].inode != listeners_inode(fd)) return give(question, fd, row, address);
     if (row < 0) {
+        struct record_address *at = &intercept->record->address[address];
+        bool first = !at->listened;
         row = listeners_add(intercept->listeners, address, record->generation, question->worker->slot, fd);
         if (row < 0) return answer(question, row);
-        struct record_address *at = &intercept->record->address[address];
         char text[ADDRESS_TEXT_SIZE];
-        log_info("listening on %s", address_text(at, text, sizeof text));
+        if (first) log_info("listening on %s", address_text(at, text, sizeof text));
         if (at->at.any.sa_family == AF_UNIX) intercept_unix_keep(at, uid_of(question));
     }
     listened(question, address);

@@ -16,12 +16,13 @@
 #include "address.h"
 #include "clock.h"
 #include "fd.h"
-#include "log.h"
-#include "reuseport.h"
+#include "steer.h"
 
-void listeners_init(struct listeners *listeners, struct record *record, struct link *link) {
+void listeners_init(struct listeners *listeners, struct record *record, struct link *link, enum launch_balance balance) {
     listeners->record = record;
     listeners->link = link;
+    listeners->balance = balance;
+    memset(listeners->adopted_steering, -1, sizeof listeners->adopted_steering);
     for (int i = 0; i < RECORD_SOCKET_MAX; i++) listeners->fd[i] = -1;
 }
 
@@ -85,25 +86,6 @@ static uint32_t group_size(const struct listeners *listeners, int address) {
     return count;
 }
 
-// Nobody fit: the program stays as it is, and connections wait for a successor.
-static void steer(struct listeners *listeners, int address) {
-    unsigned indexes[REUSEPORT_CHOICE_MAX];
-    size_t count = 0;
-    int member = -1;
-    const struct record_address *at = &listeners->record->address[address];
-    if (!at->per_slot || at->type != SOCK_STREAM || at->at.any.sa_family == AF_UNIX) return;
-    for (int i = 0; i < (int)listeners->record->socket_end; i++) {
-        const struct record_socket *row = &listeners->record->socket[i];
-        if (!same_group(row, address) || listeners->fd[i] < 0) continue;
-        member = i;
-        if (row->live && count < REUSEPORT_CHOICE_MAX) indexes[count++] = row->index;
-    }
-    if (member < 0 || count == 0) return;
-    int r = reuseport_choose(listeners->fd[member], indexes, count);
-    char text[ADDRESS_TEXT_SIZE];
-    if (r != 0) log_error("steering %s: attaching the program: %s", address_text(at, text, sizeof text), strerror(-r));
-}
-
 static int free_row(struct record *record) {
     for (int i = 0; i < (int)record->socket_end; i++)
         if (!record->socket[i].used) return i;
@@ -114,6 +96,7 @@ int listeners_add(struct listeners *listeners, int address, uint32_t generation,
     struct record_address *at = &listeners->record->address[address];
     int row = free_row(listeners->record);
     if (row < 0) return row;
+    if (!at->listened) steer_new_address(listeners, address);
     scoped_fd own = fcntl(fd, F_DUPFD_CLOEXEC, 0);
     if (own < 0) return -errno;
     int r = link_hold(listeners->link, HELD_SOCKET, (uint64_t)row, own);
@@ -131,6 +114,7 @@ int listeners_add(struct listeners *listeners, int address, uint32_t generation,
                                                             .inode = listeners_inode(own)};
     listeners->fd[row] = fd_take(&own);
     at->listened = true;
+    steer_added(listeners, row);
     return row;
 }
 
@@ -141,12 +125,13 @@ void listeners_close(struct listeners *listeners, int row) {
         struct record_socket *other = &listeners->record->socket[i];
         if (same_group(other, gone->address) && (last == NULL || other->index > last->index)) last = other;
     }
+    steer_removing(listeners, row);
     if (last != NULL) last->index = gone->index;
     int address = gone->address;
     *gone = (struct record_socket){0};
     link_drop(listeners->link, HELD_SOCKET, (uint64_t)row);
     fd_close(&listeners->fd[row]);
-    steer(listeners, address);
+    steer_update(listeners, address);
 }
 
 int listeners_queued(const struct listeners *listeners, int row) {
@@ -156,11 +141,11 @@ int listeners_queued(const struct listeners *listeners, int row) {
     return (int)info.tcpi_unacked;
 }
 
-int listeners_slot_queued(const struct listeners *listeners, int slot) {
+int listeners_slot_stranded(const struct listeners *listeners, int slot) {
     int queued = 0;
     for (int i = 0; i < (int)listeners->record->socket_end; i++) {
         const struct record_socket *row = &listeners->record->socket[i];
-        if (row->used && row->slot == slot) queued += listeners_queued(listeners, i);
+        if (row->used && row->slot == slot && listeners->steering[row->address] == NULL) queued += listeners_queued(listeners, i);
     }
     return queued;
 }
@@ -168,7 +153,8 @@ int listeners_slot_queued(const struct listeners *listeners, int slot) {
 void listeners_close_slot(struct listeners *listeners, int slot) {
     for (int i = 0; i < (int)listeners->record->socket_end; i++) {
         const struct record_socket *row = &listeners->record->socket[i];
-        if (row->used && row->slot == slot && listeners_queued(listeners, i) == 0) listeners_close(listeners, i);
+        bool moves = row->used && listeners->steering[row->address] != NULL;
+        if (row->used && row->slot == slot && (moves || listeners_queued(listeners, i) == 0)) listeners_close(listeners, i);
     }
 }
 
@@ -180,7 +166,7 @@ void listeners_split(struct listeners *listeners, int address, int slot) {
         row->slot = slot;
         row->live = true;
     }
-    steer(listeners, address);
+    steer_update(listeners, address);
 }
 
 void listeners_set_live(struct listeners *listeners, int slot, bool live) {
@@ -188,7 +174,7 @@ void listeners_set_live(struct listeners *listeners, int slot, bool live) {
         struct record_socket *row = &listeners->record->socket[i];
         if (!row->used || row->slot != slot || row->live == live) continue;
         row->live = live;
-        steer(listeners, row->address);
+        steer_update(listeners, row->address);
     }
 }
 
@@ -212,5 +198,6 @@ void listeners_reconcile(struct listeners *listeners) {
         else
             listen(listeners->fd[i], INT_MAX);
     }
-    for (int a = 0; a < RECORD_ADDRESS_MAX; a++) steer(listeners, a);
+    steer_adopted(listeners);
+    for (int a = 0; a < RECORD_ADDRESS_MAX; a++) steer_update(listeners, a);
 }

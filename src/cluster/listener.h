@@ -6,18 +6,25 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "launch.h"
 #include "link.h"
 #include "record.h"
 
 #define LISTENER_SHARED (-1)  // the slot of a socket that its whole generation pulls from
 
+struct steering;
+
 struct listeners {
     struct record *record;      // borrowed
     struct link *link;          // borrowed
+    enum launch_balance balance;
+    struct steering *steering[RECORD_ADDRESS_MAX];  // owned; NULL: not steered by eBPF (steer.c)
+    struct steering *spare;                         // owned; opened ahead for the next address
+    int adopted_steering[RECORD_ADDRESS_MAX][16];   // owned; descriptors of a steering until it is imported, -1 = none
     int fd[RECORD_SOCKET_MAX];  // owned; parallel to record->socket
 };
 
-void listeners_init(struct listeners *listeners, struct record *record, struct link *link);
+void listeners_init(struct listeners *listeners, struct record *record, struct link *link, enum launch_balance balance);
 // Takes back the descriptor of a row from the keeper. A row that no longer exists: closed and dropped.
 void listeners_adopt(struct listeners *listeners, uint64_t row, int fd_take);
 // After adoption: rows without a descriptor are forgotten, the others listen again (harmless if they do), steering is redone.
@@ -33,7 +40,7 @@ bool listeners_any(const struct listeners *listeners, int address);  // any sock
 // Makes `fd` (borrowed, bound) listen with the system's limit as backlog, and keeps it as that worker's row. Row or -errno.
 int listeners_add(struct listeners *listeners, int address, uint32_t generation, int slot, int fd);
 void listeners_close(struct listeners *listeners, int row);
-void listeners_close_slot(struct listeners *listeners, int slot);  // only rows whose queue is empty
+void listeners_close_slot(struct listeners *listeners, int slot);  // only rows whose queue is empty, or moves at the close
 // From now on one socket a slot here; the one there is becomes `slot`'s.
 void listeners_split(struct listeners *listeners, int address, int slot);
 
@@ -41,5 +48,5 @@ void listeners_split(struct listeners *listeners, int address, int slot);
 void listeners_set_live(struct listeners *listeners, int slot, bool live);
 
 int listeners_queued(const struct listeners *listeners, int row);  // connections waiting to be accepted
-int listeners_slot_queued(const struct listeners *listeners, int slot);  // the same, over all sockets of a slot
+int listeners_slot_stranded(const struct listeners *listeners, int slot);  // the same, where no sibling can get them
 uint64_t listeners_inode(int fd);                                  // socket inode, 0 when unknown

@@ -22,7 +22,7 @@
 #include "intercept_unix.h"
 #include "log.h"
 #include "procinfo.h"
-#include "seccomp_notify.h"
+#include "steer.h"
 #include "str.h"
 
 #define HEALTHY_NS (60 * CLOCK_S)          // served for so long: earlier failures are forgiven
@@ -330,6 +330,7 @@ static void died(struct pool *pool, struct worker *worker, int status) {
     pool_move(pool, worker, WORKER_EVENT_DIED, worker_next(was, WORKER_EVENT_DIED) == WORKER_BACKOFF ? wait : CLOCK_NEVER,
               unexpected ? why : NULL);
     let_go_of_process(pool, worker);
+    steer_move_queues(&pool->listeners, worker->slot);
     if (unexpected && record->restarting) pool_fail_restart(pool, worker, why);
     if (unexpected) check_first_start(pool, why);
     after_death(pool, worker);

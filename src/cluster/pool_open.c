@@ -18,6 +18,8 @@
 #include "pool.h"
 #include "procinfo.h"
 #include "seccomp_notify.h"
+#include "steer.h"
+#include "str.h"
 
 static bool has_capability(int capability) {
     struct __user_cap_header_struct header = {.version = _LINUX_CAPABILITY_VERSION_3};
@@ -37,6 +39,23 @@ static enum launch_intercept choose(const struct launch *launch) {
     if (launch->intercept != LAUNCH_INTERCEPT_AUTO) return launch->intercept;
     bool foreign = launch->has_user && launch->uid != geteuid() && !has_capability(CAP_SYS_PTRACE);
     return foreign || !may_getfd() ? LAUNCH_INTERCEPT_HAND : LAUNCH_INTERCEPT_READ;
+}
+
+// Slot mode wherever it works, unless the user says otherwise. What only slot mode can do is refused where it does not.
+static int choose_mode(struct pool *pool, struct pando_error *error) {
+    struct record *record = pool->record;
+    const struct launch *launch = pool->launch;
+    struct pando_error why = {0};
+    bool wanted = launch->mode != LAUNCH_MODE_PULL && record->intercept != LAUNCH_INTERCEPT_NONE;
+    int r = wanted ? steer_prepare(&pool->listeners, &why) : -EINVAL;
+    if (!wanted) str_copy(why.text, sizeof why.text, launch->mode == LAUNCH_MODE_PULL ? "asked for by --balance-mode" : "nothing is intercepted");
+    if (r != 0 && launch->mode == LAUNCH_MODE_SLOT)
+        return error_say(error, ENOTSUP, "--balance-mode slot: %s", why.text);
+    if (r != 0 && launch->balance == LAUNCH_BALANCE_RR)
+        return error_say(error, ENOTSUP, "--balance rr: only slot mode can take exact turns, and it is not in force: %s", why.text);
+    record->mode = r == 0 ? LAUNCH_MODE_SLOT : LAUNCH_MODE_PULL;
+    str_copy(record->mode_why, sizeof record->mode_why, r == 0 ? "eBPF steering works here" : why.text);
+    return 0;
 }
 
 int pool_set_intercept(struct pool *pool, enum launch_intercept intercept) {
@@ -60,14 +79,15 @@ int pool_open(struct pool *pool, struct pando_error *error) {
     cpus_read(&cpus, "/proc", "");
     pool->cpus = cpus.count;
     pool->oom_kills = procinfo_oom_kills();
-    listeners_init(&pool->listeners, record, pool->link);
+    listeners_init(&pool->listeners, record, pool->link, pool->launch->balance);
     pool_attach_intercept(pool);
     int r = intercept_init(&pool->intercept);
     if (r != 0) return error_set(error, -r, "start: make an epoll instance");
     for (uint32_t i = 0; i < LAUNCH_WORKERS_MAX; i++)
         pool->worker[i] = (struct worker){.record = &record->worker[i], .slot = (int)i, .pidfd = -1, .listener = -1};
     r = pool_set_intercept(pool, record->intercept != LAUNCH_INTERCEPT_AUTO ? record->intercept : choose(pool->launch));
-    return r == 0 ? 0 : error_set(error, -r, "start: build the seccomp filter");
+    if (r != 0) return error_set(error, -r, "start: build the seccomp filter");
+    return record->mode != LAUNCH_MODE_AUTO ? 0 : choose_mode(pool, error);
 }
 
 // ---- adoption

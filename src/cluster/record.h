@@ -52,7 +52,8 @@ struct record_worker {
 // What a program bound: one SO_REUSEPORT group, or one unix path.
 struct record_address {
     bool used, listened;
-    bool per_slot;    // one socket a slot instead of one a generation: for programs that poll, then accept blocking
+    bool per_slot;  // one socket a slot instead of one a generation: slot mode, or programs that poll, then accept blocking
+    bool steered;   // by eBPF
     bool judged;       // its listener was seen to be non-blocking, or how its workers wait has been seen
     uint8_t v6only;
     int32_t type;      // SOCK_STREAM, SOCK_DGRAM, SOCK_SEQPACKET
@@ -88,6 +89,8 @@ struct record {
     uint32_t slot_end;         // slots from here on were never used
     uint32_t socket_end;       // the same for socket rows
     uint32_t intercept;        // enum launch_intercept in force, never AUTO
+    uint32_t mode;             // enum launch_mode in force, AUTO only before the first start
+    char mode_why[160];        // why it is that one
     uint32_t primaries;        // started so far
     uint64_t next_incarnation;
     uint64_t started_ns;

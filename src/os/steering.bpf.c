@@ -5,6 +5,8 @@
 //   SYN --> choose --> slot's socket --> handshake --> its accept queue --> accept --> open --> closed
 //                                            `-- count: live + 1                        live - 1 --'
 //
+// Functions that are not static are verified on their own, for any arguments, so that paths do not multiply.
+//
 // What is chosen is always a socket of the map; where nothing there will do, the kernel's own hash decides. Nothing is dropped.
 #include <linux/bpf.h>
 #include <stdbool.h>
@@ -16,8 +18,16 @@
 
 #include "steering_memory.h"
 
+// Built three times. With CAP_PERFMON kernel memory may be read, by plain loads from Linux 6.2 on (SIGHT 2), by a helper
+// before (1), and queues count. Without (0) they do not, and the verifier also follows what a processor might speculate:
+// no loop may be left then.
+#ifndef SIGHT
+#error "SIGHT is 0, 1 or 2"
+#endif
+#define CAN_LOOK (SIGHT > 0)
+
 #define SLOT_MASK (STEERING_SLOTS - 1)
-#define BLOCK 8  // slots looked at in one call of bpf_loop's callback
+#define BLOCK (CAN_LOOK ? 8 : 1)  // slots seen to in one call of bpf_loop's callback
 #define BLOCKS(count) (((count) + BLOCK - 1) / BLOCK)
 #define NOBODY UINT32_MAX
 
@@ -33,8 +43,6 @@ typedef struct {
 struct sock_common {
     uint32_t skc_daddr;
     uint32_t skc_portpair;
-    uint16_t skc_num;
-    volatile unsigned char skc_state;
 } KERNEL;
 struct sock_reuseport {
     uint16_t num_socks;
@@ -66,12 +74,12 @@ struct bpf_iter__tcp {
 
 extern void *bpf_rdonly_cast(const void *object, uint32_t type) __ksym __weak;
 
-// The kernel object of that type at that address. Loads through it cannot fault: what is not there reads as 0.
-#define AT(type, address) ((type *)bpf_rdonly_cast((const void *)(address), bpf_core_type_id_kernel(type)))
+// Neither way can fault: what is not there reads as 0.
+#define READ(type, address, field)                                                                              \
+    (SIGHT == 2 ? ((type *)bpf_rdonly_cast((const void *)(address), bpf_core_type_id_kernel(type)))->field       \
+                : BPF_CORE_READ((type *)(address), field))
 
 // ---- what is shared with user space
-
-const volatile bool can_look;  // may kernel memory be read: queues then count
 
 struct steering_memory memory;
 
@@ -115,11 +123,11 @@ static __always_inline uint32_t load_of(uint32_t slot) {
     return live > 0 ? live : 0;
 }
 
-static __always_inline bool is_full(uint32_t slot) {
+// A SYN to a full queue is lost, and the client tries again a second later. What moves is taken in however full it is.
+__noinline int is_full(uint32_t slot, uint32_t event) {
     uint64_t address = memory.address[slot & SLOT_MASK];
-    if (!can_look || address == 0) return false;
-    const struct sock *sk = AT(struct sock, address);
-    return sk->sk_ack_backlog > sk->sk_max_ack_backlog;
+    if (!CAN_LOOK || address == 0 || event == STEERING_MOVE) return false;
+    return READ(struct sock, address, sk_ack_backlog) > READ(struct sock, address, sk_max_ack_backlog);
 }
 
 // a < b for numbers below 2^63. A plain comparison would teach the verifier bounds of both, which it then carries through
@@ -145,10 +153,10 @@ static long scan_block(uint32_t index, void *arg) {
         uint64_t load = load_of(slot);
         if (!is_less(load, best)) continue;  // the best so far has nobody waiting: no need to look at the queue
         uint64_t address = memory.address[slot];
-        if (can_look && address != 0) {
-            load |= (uint64_t)AT(struct sock, address)->sk_ack_backlog << 32;
+        if (CAN_LOOK && address != 0) {
+            load |= (uint64_t)READ(struct sock, address, sk_ack_backlog) << 32;
             if (!is_less(load, best)) continue;
-            load += (uint64_t)(uint32_t)AT(struct inet_connection_sock, address)->icsk_accept_queue.young.counter << 32;
+            load += (uint64_t)(uint32_t)READ(struct inet_connection_sock, address, icsk_accept_queue.young.counter) << 32;
         }
         if (!is_less(load, best)) continue;
         scan->best = best = load;
@@ -271,7 +279,7 @@ __noinline uint32_t pick_sticky(uint32_t current, uint64_t key) {
 
 // ---- choose
 
-static __always_inline uint32_t event_of(const struct sk_reuseport_md *ctx) {
+__noinline uint32_t event_of(struct sk_reuseport_md *ctx) {
     if (ctx->migrating_sk != NULL) return STEERING_MOVE;
     const uint8_t *header = ctx->data;
     if (header + FLAGS_AT + 1 > (const uint8_t *)ctx->data_end) return STEERING_EVENTS;
@@ -281,7 +289,9 @@ static __always_inline uint32_t event_of(const struct sk_reuseport_md *ctx) {
     return STEERING_EVENTS;
 }
 
-static __always_inline uint32_t class_in_turn(const struct steering_bank *bank, uint32_t event) {
+__noinline uint32_t class_in_turn(uint32_t current, uint32_t event) {
+    if (current > 1 || event >= STEERING_EVENTS) return 0;
+    const struct steering_bank *bank = &memory.bank[current];
     uint64_t round = bank->round;
     if (bank->classes <= 1 || round == 0) return 0;
     uint64_t place = __sync_fetch_and_add(&memory.turn[event], 1) % round * bank->stride % round;
@@ -295,7 +305,7 @@ static __always_inline uint32_t pick(struct sk_reuseport_md *ctx, uint32_t curre
     const struct steering_bank *bank = &memory.bank[current];
     uint32_t policy = memory.policy;
     if (policy == STEERING_STICKY) return pick_sticky(current, client_key(ctx));
-    uint32_t turn = class_in_turn(bank, event) & (STEERING_CLASSES - 1);
+    uint32_t turn = class_in_turn(current, event) & (STEERING_CLASSES - 1);
     if (policy == STEERING_AUTO) return pick_least(current, turn, event);
     const struct steering_class *class = &bank->class[turn];
     uint64_t *cursor = &memory.cursor[event][turn];
@@ -343,7 +353,7 @@ static __always_inline void account_move(struct sk_reuseport_md *ctx, uint32_t t
     __sync_fetch_and_add(&memory.live[to & SLOT_MASK], 1);
 }
 
-static __noinline int give(struct sk_reuseport_md *ctx, uint32_t slot, uint32_t event) {
+__noinline int give(struct sk_reuseport_md *ctx, uint32_t slot, uint32_t event) {
     if (bpf_sk_select_reuseport(ctx, &sockets, &slot, 0) != 0) return 0;
     if (event >= STEERING_EVENTS) return 1;
     __sync_fetch_and_add(&memory.tally[slot & SLOT_MASK].chosen[event], 1);
@@ -364,34 +374,37 @@ static long walk_step(uint32_t index, void *arg) {
     if (index >= walk->members) return 1;
     if (position >= walk->members) position -= walk->members;
     uint32_t slot = slot_at(&memory.bank[walk->bank & 1], position);
-    if (is_full(slot)) return 0;
+    if (is_full(slot, walk->event)) return 0;
     walk->given = give(walk->ctx, slot, walk->event);
     return walk->given;
 }
 
-static __always_inline void note_members(const struct sk_reuseport_md *ctx) {
-    if (!can_look || ctx->sk == NULL) return;
-    const struct sock *sk = bpf_rdonly_cast(ctx->sk, bpf_core_type_id_kernel(struct sock));
-    const struct sock_reuseport *group = sk->sk_reuseport_cb;
-    uint32_t members = group->num_socks;
+static __always_inline void note_members(uint32_t slot) {
+    uint64_t address = memory.address[slot & SLOT_MASK];
+    if (!CAN_LOOK || address == 0) return;
+    uint64_t group = (uint64_t)READ(struct sock, address, sk_reuseport_cb);
+    uint32_t members = group != 0 ? READ(struct sock_reuseport, group, num_socks) : 0;
     if (memory.members != members) memory.members = members;
+}
+
+__noinline int give_to_any(struct sk_reuseport_md *ctx, uint32_t current, uint32_t event) {
+    if (current > 1 || event >= STEERING_EVENTS) return 0;
+    const struct steering_bank *bank = &memory.bank[current];
+    struct walk walk = {.ctx = ctx, .bank = current, .event = event, .members = bank->members};
+    uint32_t among = bank->fit != 0 ? bank->fit : bank->has_lobby ? 1 : bank->members;
+    if (among == 0) return 0;
+    walk.start = __sync_fetch_and_add(&memory.turn[event], 1) % among;
+    bpf_loop(STEERING_SLOTS, walk_step, &walk, 0);
+    return walk.given;
 }
 
 SEC("sk_reuseport/migrate") int choose(struct sk_reuseport_md *ctx) {
     uint32_t event = event_of(ctx);
     if (event >= STEERING_EVENTS) return SK_PASS;  // begins nothing
     uint32_t current = memory.current & 1;
-    const struct steering_bank *bank = &memory.bank[current];
-    struct walk walk = {.ctx = ctx, .bank = current, .event = event, .members = bank->members};
-    note_members(ctx);
-    if (bank->fit != 0) {
-        uint32_t slot = pick(ctx, current, event);
-        if (slot != NOBODY && !is_full(slot) && give(ctx, slot, event)) return SK_PASS;
-    }
-    uint32_t among = bank->fit != 0 ? bank->fit : bank->has_lobby ? 1 : bank->members;
-    if (among == 0) return SK_PASS;
-    walk.start = __sync_fetch_and_add(&memory.turn[event], 1) % among;
-    bpf_loop(STEERING_SLOTS, walk_step, &walk, 0);
+    uint32_t slot = memory.bank[current].fit != 0 ? pick(ctx, current, event) : NOBODY;
+    if (slot == NOBODY || is_full(slot, event) || !give(ctx, slot, event)) give_to_any(ctx, current, event);
+    note_members(slot);
     return SK_PASS;
 }
 
@@ -448,7 +461,6 @@ SEC("sockops") int count_in_cgroup(struct bpf_sock_ops *ops) {
 
 // Where the cgroup cannot be had. Misses a change when it interrupts itself, which `recount` repairs.
 SEC("tp_btf/inet_sock_set_state") int BPF_PROG(count_anywhere, struct sock *sk, int before, int state) {
-    if (sk->__sk_common.skc_num != memory.port) return 0;
     bool opens = before == BPF_TCP_LISTEN && state == BPF_TCP_SYN_RECV;
     if (!opens && !is_done(state)) return 0;
     struct tag *tag = bpf_sk_storage_get(&tags, sk, NULL, 0);
@@ -466,9 +478,9 @@ SEC("raw_tp") int learn(struct bpf_raw_tracepoint_args *args) {
     uint32_t slot = args->args[0];
     if (slot >= STEERING_SLOTS) return 1;
     volatile uint64_t *number = &memory.number;  // a pointer that went through memory is a number, and can be added to
-    *number = (uint64_t)bpf_rdonly_cast(&sockets, bpf_core_type_id_kernel(struct reuseport_array));
+    *number = (uint64_t)&sockets;
     uint64_t entry = *number + bpf_core_field_offset(struct reuseport_array, ptrs) + slot * sizeof(uint64_t);
-    memory.address[slot] = (uint64_t)AT(struct list_head, entry)->next;
+    memory.address[slot] = (uint64_t)READ(struct list_head, entry, next);
     return 0;
 }
 

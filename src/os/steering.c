@@ -76,6 +76,8 @@ int steering_open(struct steering **out, const struct steering_options *options,
     memory->slots = options->slots;
     memory->lobby = memory->moving = STEERING_SLOTS;
     memory->policy = options->policy;
+    memory->looks = steering->fd[STEERING_FD_LEARN] >= 0;
+    memory->counts = steering->fd[STEERING_FD_COUNT_LINK] >= 0;
     *out = steering;
     return 0;
 }
@@ -139,12 +141,6 @@ static int option_of(int fd, int option) {
     return getsockopt(fd, SOL_SOCKET, option, &value, &len) == 0 ? value : -1;
 }
 
-static uint32_t port_of(int fd) {
-    struct sockaddr_in6 name = {0};
-    socklen_t len = sizeof name;
-    return getsockname(fd, (struct sockaddr *)&name, &len) == 0 ? ntohs(name.sin6_port) : 0;  // at the same place in IPv4
-}
-
 static int check_member(int fd, struct pando_error *error) {
     if (option_of(fd, SO_PROTOCOL) == IPPROTO_MPTCP)
         return error_say(error, EOPNOTSUPP, "no eBPF program can choose an MPTCP socket: a plain TCP socket in its place serves the same clients");
@@ -183,7 +179,6 @@ int steering_add(struct steering *steering, unsigned slot, int fd, struct pando_
     if (r != 0) return r;
     if (setsockopt(fd, SOL_SOCKET, SO_ATTACH_REUSEPORT_EBPF, &steering->fd[STEERING_FD_CHOOSE], sizeof(int)) != 0)
         return error_set(error, errno, "attaching the steering program to the sockets' group");
-    steering->memory->port = port_of(fd);
     if (steering->memory->moving == slot) steering->memory->moving = STEERING_SLOTS;
     steering_bank_turn(steering->memory);
     return 0;

@@ -56,7 +56,6 @@ struct steering_memory {
     // set by user space
     uint32_t slots, policy, current;
     uint32_t lobby, moving;  // the slot whose queue is being moved; STEERING_SLOTS = none, for both
-    uint32_t port;           // of the group
     uint32_t looks, counts;  // whether queues are looked at, connections counted
     // set by the program
     uint32_t members;     // sockets in the group, strangers included; 0 = not known

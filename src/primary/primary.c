@@ -56,7 +56,7 @@ static const char *on_last_lines(void *arg, const struct worker *worker) {
 // ---- the one who waits for `run -d`
 
 static void tell_ready(struct primary *primary, char how, const char *text) {
-    primary->pool.record->up_told = true;
+    if (primary->pool.record != NULL) primary->pool.record->up_told = true;
     if (primary->ready < 0) return;
     if (fd_write_all(primary->ready, &how, 1) == 0) fd_write_all(primary->ready, text, strlen(text));
     fd_close(&primary->ready);
@@ -293,6 +293,8 @@ int primary_main(int argc, char **argv) {
     if (r == 0) r = start_loop(primary);
     if (r != 0) {
         log_error("%s", error.text);
+        if (primary->ready >= 0) tell_failed(primary, 1, error.text);
+        if (primary->output.err != NULL) outlet_flush(primary->output.err, FLUSH_MS);
         link_quit(&primary->link, 1);
         return 1;
     }

@@ -11,6 +11,7 @@
 #include "clock.h"
 #include "cpus.h"
 #include "procinfo.h"
+#include "steer.h"
 #include "str.h"
 
 enum { CRASH_LOOP_SHOWN = 3 };
@@ -50,6 +51,17 @@ static double cpu_percent(struct primary_worker *seen, const struct record_worke
     return seen->cpu_percent;
 }
 
+// With one socket a slot: what it was given, and what it has.
+static void add_steering(const struct primary *primary, int slot, json_t *json) {
+    struct steer_numbers numbers = steer_numbers(&primary->pool.listeners, slot);
+    if (!numbers.known) return;
+    json_object_set_new(json, "queue", json_integer(numbers.queued));
+    json_object_set_new(json, "connections", json_integer(numbers.live));
+    json_object_set_new(json, "total", json_integer((json_int_t)numbers.total));
+    json_object_set_new(json, "rescued", json_integer((json_int_t)numbers.moved_away));
+    json_object_set_new(json, "weight", json_integer((json_int_t)numbers.weight));
+}
+
 static json_t *worker_json(struct primary *primary, uint32_t slot, uint64_t now) {
     const struct worker *worker = &primary->pool.worker[slot];
     const struct record_worker *record = worker->record;
@@ -64,6 +76,7 @@ static json_t *worker_json(struct primary *primary, uint32_t slot, uint64_t now)
                              runs && seen != NULL ? cpu_percent(seen, record, info.cpu_ns, now) : 0.0, "rss_bytes",
                              (json_int_t)info.rss_bytes, "last_exit", last_exit_json(record));
     bool crash_loop = record->failures >= CRASH_LOOP_SHOWN && record->state != WORKER_SERVING;
+    if (json != NULL) add_steering(primary, (int)slot, json);
     if (json != NULL && crash_loop) {
         json_object_set_new(json, "crash_loop", json_integer(record->failures));
         json_object_set_new(json, "last_line", json_string(seen != NULL ? seen->tail : ""));
@@ -79,7 +92,7 @@ json_t *status_json(struct primary *primary) {
         if (record->worker[i].wanted || record->worker[i].state != WORKER_VACANT)
             json_array_append_new(workers, worker_json(primary, i, now));
     json_t *json = json_pack("{s:s, s:i, s:s, s:i, s:i, s:f, s:o, s:o, s:i, s:o}", "name", primary->launch.name, "generation",
-                             (int)record->generation, "mode", "pull", "wanted", (int)record->wanted, "ready",
+                             (int)record->generation, "mode", launch_mode_name[record->mode], "wanted", (int)record->wanted, "ready",
                              pool_ready_count(&primary->pool), "uptime_s", (double)(now - record->started_ns) / 1e9, "listen",
                              listen_json(primary), "keeper_pid",
                              primary->keeper_gone ? json_null() : json_integer(primary->keeper), "primary_pid", (int)getpid(),
@@ -116,13 +129,16 @@ json_t *info_json(struct primary *primary) {
     const struct record *record = primary->pool.record;
     json_t *features = json_array();
     json_array_append_new(features, feature("interception", launch_intercept_name[record->intercept], intercept_detail(primary)));
-    json_array_append_new(features, feature("balancing", "pull", "all workers of a generation accept from one socket"));
+    json_array_append_new(features, feature("balancing", launch_mode_name[record->mode], record->mode_why));
+    json_array_append_new(features, feature("policy", launch_balance_name[primary->launch.balance], ""));
     for (int a = 0; a < RECORD_ADDRESS_MAX; a++) {
         char text[ADDRESS_TEXT_SIZE];
         const struct record_address *at = &record->address[a];
         if (!at->used || !at->listened) continue;
         json_array_append_new(features, feature(address_text(at, text, sizeof text), at->per_slot ? "one socket a worker" : "shared",
-                                                at->per_slot ? "its programs poll, then accept on a blocking listener" : ""));
+                                                at->steered    ? "each connection is given to a worker by eBPF"
+                                                : at->per_slot ? "a classic BPF program chooses among the live ones"
+                                                               : ""));
     }
     if (primary->pool.no_new_privs)
         json_array_append_new(features, feature("no_new_privs", "set", "setuid programs (sudo, ping) do not work below the workers"));

@@ -16,6 +16,17 @@ const char *const launch_ready_name[LAUNCH_READY_COUNT] = {
     [LAUNCH_READY_DELAY] = "delay",
 };
 
+const char *const launch_balance_name[LAUNCH_BALANCE_COUNT] = {
+    [LAUNCH_BALANCE_AUTO] = "auto",
+    [LAUNCH_BALANCE_RR] = "rr",
+    [LAUNCH_BALANCE_RANDOM] = "random",
+    [LAUNCH_BALANCE_STICKY] = "sticky",
+};
+const char *const launch_mode_name[LAUNCH_MODE_COUNT] = {
+    [LAUNCH_MODE_AUTO] = "auto",
+    [LAUNCH_MODE_SLOT] = "slot",
+    [LAUNCH_MODE_PULL] = "pull",
+};
 const char *const launch_intercept_name[LAUNCH_INTERCEPT_COUNT] = {
     [LAUNCH_INTERCEPT_AUTO] = "auto",
     [LAUNCH_INTERCEPT_READ] = "read",
@@ -58,6 +69,7 @@ void launch_init(struct launch *launch) {
         .kill_timeout_ns = 30 * CLOCK_S,
         .stop_signal = SIGTERM,
         .intercept = LAUNCH_INTERCEPT_AUTO,
+        .rescue_after_ns = 10 * CLOCK_MS,
     };
 }
 

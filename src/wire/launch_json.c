@@ -55,7 +55,7 @@ static json_t *launch_pack_groups(const struct launch *launch) {
 static json_t *launch_pack(const struct launch *launch) {
     return json_pack(
         "{s:s, s:I, s:b, s:b, s:b, s:b, s:s, s:i, s:I, s:I, s:I, s:i, s:i, s:s, s:s, s:b, s:I, s:I, s:o, s:o, s:o, s:o, s:o, s:o, s:o, "
-        "s:I, s:I}",
+        "s:I, s:I, s:s, s:s, s:b, s:I, s:I}",
         "name", launch->name, "workers", (json_int_t)launch->workers, "detach", launch->detach, "fail_fast", launch->fail_fast, "pin",
         launch->pin, "has_user", launch->has_user, "ready", launch_ready_name[launch->ready], "ready_fd", launch->ready_fd,
         "ready_delay_ns", (json_int_t)launch->ready_delay_ns, "ready_timeout_ns", (json_int_t)launch->ready_timeout_ns, "kill_timeout_ns",
@@ -64,7 +64,9 @@ static json_t *launch_pack(const struct launch *launch) {
         launch->log_is_terminal, "uid", (json_int_t)launch->uid, "gid", (json_int_t)launch->gid, "groups", launch_pack_groups(launch),
         "user", launch_pack_text(launch->user), "log_file", launch_pack_text(launch->log_file), "directory",
         launch_pack_text(launch->directory), "home", launch_pack_text(launch->home), "argv", launch_pack_list(launch->argv), "envp",
-        launch_pack_list(launch->envp), "nofile_soft", (json_int_t)launch->nofile_soft, "nofile_hard", (json_int_t)launch->nofile_hard);
+        launch_pack_list(launch->envp), "nofile_soft", (json_int_t)launch->nofile_soft, "nofile_hard", (json_int_t)launch->nofile_hard,
+        "balance", launch_balance_name[launch->balance], "mode", launch_mode_name[launch->mode], "no_rescue", launch->no_rescue,
+        "rescue_after_ns", (json_int_t)launch->rescue_after_ns, "hang_timeout_ns", (json_int_t)launch->hang_timeout_ns);
 }
 
 int launch_seal(const struct launch *launch) {
@@ -134,9 +136,10 @@ static bool launch_unpack_groups(const json_t *array, struct launch *launch) {
 
 // What json_unpack fills before anything is believed; pointers are borrowed from the document.
 struct launch_document {
-    const char *name, *ready, *intercept, *log_format;
+    const char *name, *ready, *intercept, *log_format, *balance, *mode;
+    json_int_t rescue_after_ns, hang_timeout_ns;
     json_int_t workers, ready_delay_ns, ready_timeout_ns, kill_timeout_ns, uid, gid, nofile_soft, nofile_hard;
-    int detach, fail_fast, pin, has_user, log_is_terminal, ready_fd, stop_signal, own_port;
+    int no_rescue, detach, fail_fast, pin, has_user, log_is_terminal, ready_fd, stop_signal, own_port;
     json_t *groups, *user, *log_file, *directory, *home, *argv, *envp;
 };
 
@@ -144,13 +147,15 @@ static int launch_read_document(json_t *root, struct launch_document *out, json_
     return json_unpack_ex(
         root, json_error, JSON_STRICT,
         "{s:s, s:I, s:b, s:b, s:b, s:b, s:s, s:i, s:I, s:I, s:I, s:i, s:i, s:s, s:s, s:b, s:I, s:I, s:o, s:o, s:o, s:o, s:o, "
-        "s:o, s:o, s:I, s:I}",
+        "s:o, s:o, s:I, s:I, s:s, s:s, s:b, s:I, s:I}",
         "name", &out->name, "workers", &out->workers, "detach", &out->detach, "fail_fast", &out->fail_fast, "pin", &out->pin, "has_user",
         &out->has_user, "ready", &out->ready, "ready_fd", &out->ready_fd, "ready_delay_ns", &out->ready_delay_ns, "ready_timeout_ns",
         &out->ready_timeout_ns, "kill_timeout_ns", &out->kill_timeout_ns, "stop_signal", &out->stop_signal, "own_port", &out->own_port,
         "intercept", &out->intercept, "log_format", &out->log_format, "log_is_terminal", &out->log_is_terminal, "uid", &out->uid, "gid",
         &out->gid, "groups", &out->groups, "user", &out->user, "log_file", &out->log_file, "directory", &out->directory, "home", &out->home,
-        "argv", &out->argv, "envp", &out->envp, "nofile_soft", &out->nofile_soft, "nofile_hard", &out->nofile_hard);
+        "argv", &out->argv, "envp", &out->envp, "nofile_soft", &out->nofile_soft, "nofile_hard", &out->nofile_hard,
+        "balance", &out->balance, "mode", &out->mode, "no_rescue", &out->no_rescue, "rescue_after_ns", &out->rescue_after_ns,
+        "hang_timeout_ns", &out->hang_timeout_ns);
 }
 
 static bool launch_unpack_choice(const char *const *names, size_t count, const char *text, int *out) {
@@ -161,7 +166,7 @@ static bool launch_unpack_choice(const char *const *names, size_t count, const c
 static bool launch_numbers_valid(const struct launch_document *from) {
     return from->workers >= 0 && from->workers <= LAUNCH_WORKERS_MAX && from->own_port >= 0 && from->own_port <= 65535 &&
            from->stop_signal >= 1 && from->stop_signal <= SIGRTMAX && from->ready_delay_ns >= 0 && from->ready_timeout_ns > 0 &&
-           from->kill_timeout_ns >= 0;
+           from->kill_timeout_ns >= 0 && from->rescue_after_ns > 0 && from->hang_timeout_ns >= 0;
 }
 
 static bool launch_ready_valid(const struct launch *launch) {
@@ -170,11 +175,15 @@ static bool launch_ready_valid(const struct launch *launch) {
 }
 
 static bool launch_unpack_choices(struct launch *launch, const struct launch_document *from) {
-    int ready, intercept, log_format;
+    int ready, intercept, log_format, balance, mode;
     if (!launch_unpack_choice(launch_ready_name, LAUNCH_READY_COUNT, from->ready, &ready) ||
         !launch_unpack_choice(launch_intercept_name, LAUNCH_INTERCEPT_COUNT, from->intercept, &intercept) ||
-        !launch_unpack_choice(launch_log_name, LAUNCH_LOG_COUNT, from->log_format, &log_format))
+        !launch_unpack_choice(launch_log_name, LAUNCH_LOG_COUNT, from->log_format, &log_format) ||
+        !launch_unpack_choice(launch_balance_name, LAUNCH_BALANCE_COUNT, from->balance, &balance) ||
+        !launch_unpack_choice(launch_mode_name, LAUNCH_MODE_COUNT, from->mode, &mode))
         return false;
+    launch->balance = (enum launch_balance)balance;
+    launch->mode = (enum launch_mode)mode;
     launch->ready = (enum launch_ready)ready;
     launch->ready_fd = from->ready_fd;
     launch->intercept = (enum launch_intercept)intercept;
@@ -195,6 +204,9 @@ static void launch_unpack_plain(struct launch *launch, const struct launch_docum
     launch->stop_signal = from->stop_signal;
     launch->own_port = from->own_port;
     launch->log_is_terminal = from->log_is_terminal;
+    launch->no_rescue = from->no_rescue;
+    launch->rescue_after_ns = (uint64_t)from->rescue_after_ns;
+    launch->hang_timeout_ns = (uint64_t)from->hang_timeout_ns;
     launch->nofile_soft = (uint64_t)from->nofile_soft;
     launch->nofile_hard = (uint64_t)from->nofile_hard;
 }
@@ -204,7 +216,7 @@ static const char *launch_unpack(struct launch *launch, const struct launch_docu
     if (!launch_name_valid(from->name)) return "name";
     if (!launch_numbers_valid(from)) return "a number out of range";
     launch_unpack_plain(launch, from);
-    if (!launch_unpack_choices(launch, from)) return "ready, intercept or log_format";
+    if (!launch_unpack_choices(launch, from)) return "a choice of words";
     if (!launch_unpack_id(from->uid, &launch->uid) || !launch_unpack_id(from->gid, &launch->gid)) return "uid or gid";
     if (!launch_unpack_groups(from->groups, launch)) return "groups";
     if (!launch_unpack_optional(from->user, &launch->user)) return "user";
@@ -233,7 +245,7 @@ static int launch_read_memfd(int memfd, char **out_text, size_t *out_len, struct
 
 int launch_load(struct launch *launch, int memfd, struct pando_error *error) {
     scoped_str text = NULL;
-    size_t len;
+    size_t len = 0;
     json_error_t json_error;
     struct launch_document document = {0};
     int err = launch_read_memfd(memfd, &text, &len, error);

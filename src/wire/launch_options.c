@@ -11,6 +11,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "clock.h"
 #include "launch_parts.h"
 #include "str.h"
 
@@ -138,6 +139,37 @@ static int apply_no_intercept(struct launch *launch, const struct launch_option 
     return 0;
 }
 
+static int apply_balance(struct launch *launch, const struct launch_option *option, const char *value, struct pando_error *error) {
+    int found = option_choice(option, value, launch_balance_name, LAUNCH_BALANCE_COUNT, error);
+    if (found >= 0) launch->balance = (enum launch_balance)found;
+    return found < 0 ? found : 0;
+}
+
+static int apply_mode(struct launch *launch, const struct launch_option *option, const char *value, struct pando_error *error) {
+    int found = option_choice(option, value, launch_mode_name, LAUNCH_MODE_COUNT, error);
+    if (found >= 0) launch->mode = (enum launch_mode)found;
+    return found < 0 ? found : 0;
+}
+
+static int apply_no_rescue(struct launch *launch, const struct launch_option *option, const char *value, struct pando_error *error) {
+    (void)option, (void)value, (void)error;
+    launch->no_rescue = true;
+    return 0;
+}
+
+static int apply_rescue_after(struct launch *launch, const struct launch_option *option, const char *value, struct pando_error *error) {
+    uint64_t after_ns;
+    int err = option_duration(option, value, &after_ns, error);
+    if (err) return err;
+    if (after_ns < CLOCK_MS) return option_refuse(option, value, "too short", "1ms or more; --no-rescue turns it off", error);
+    launch->rescue_after_ns = after_ns;
+    return 0;
+}
+
+static int apply_hang_timeout(struct launch *launch, const struct launch_option *option, const char *value, struct pando_error *error) {
+    return option_duration(option, value, &launch->hang_timeout_ns, error);
+}
+
 // Takes all variables of that name out: execve(2) may carry several, and programs differ in which one they believe.
 static void launch_unset(char **envp, const char *assignment) {
     size_t key_len = strcspn(assignment, "=") + 1;
@@ -219,6 +251,11 @@ static const struct launch_option launch_options[] = {
     {"kill-timeout", 0, "T", "from the stop signal to KILL (30s)", apply_kill_timeout},
     {"stop-signal", 0, "SIGNAL", "how a worker is told to stop (TERM)", apply_stop_signal},
     {"fail-fast", 0, NULL, "give up, with exit code 1, when no worker ever becomes ready", apply_fail_fast},
+    {"balance", 0, "auto|rr|random|sticky", "who gets the next connection: the least loaded, in turn, any, by client address", apply_balance},
+    {"balance-mode", 0, "auto|slot|pull", "one socket a worker, steered by eBPF (needs privileges), or one they all pull from", apply_mode},
+    {"rescue-after", 0, "T", "a worker's queue that does not move for so long goes to others (10ms; slot mode)", apply_rescue_after},
+    {"no-rescue", 0, NULL, "leave every connection with the worker it was given to", apply_no_rescue},
+    {"hang-timeout", 0, "T", "replace a worker that takes nothing from its queue for so long (0: never; slot mode)", apply_hang_timeout},
     {"own-port", 0, "PORT", "worker N gets PORT+N to itself there (debuggers, metrics)", apply_own_port},
     {"pin", 0, NULL, "bind each worker to one core", apply_pin},
     {"no-intercept", 0, NULL, "do not share the port: only start, watch and restart", apply_no_intercept},

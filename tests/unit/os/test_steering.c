@@ -257,7 +257,7 @@ enum { STICKY_CLIENTS = 400 };
 
 static void where_clients_go(const struct group *group, int out[STICKY_CLIENTS]) {
     for (uint32_t i = 0; i < STICKY_CLIENTS; i++) {
-        int server, client = dial_from(group, 0x7f000001 + i * 0x10305);
+        int server, client = dial_from(group, 0x7f000001 + i * 0x7f07);
         out[i] = group_where_fd(group, client, &server);
         group_reset(&client);
         fd_close(&server);
@@ -668,7 +668,9 @@ static void a_wrong_count_is_put_right(void **state) {
     steering_set_policy(group->steering, STEERING_AUTO);
     group_drain(group);
     for (int i = 0; i < 30; i++) group_reset(&client[i]);
-    assert_int_equal(group_where(group), 2);
+    int had[3] = {0};
+    for (int i = 0; i < 9; i++) had[group_where(group)]++;
+    for (int i = 0; i < 3; i++) assert_int_equal(had[i], 3);
     munmap(memory, sizeof *memory);
     group_close(group);
 }

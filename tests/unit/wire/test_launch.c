@@ -150,7 +150,7 @@ static void mistakes_are_explained(void **state) {
         {"-i x x", "--instances x: not a number"},
         {"-w", "--workers: needs a value: give --workers N|auto"},
         {"--worker 4 x", "--worker: no such option: did you mean --workers?"},
-        {"--balance rr x", "--balance: no such option"},
+        {"--surge 2 x", "--surge: no such option"},
         {"--node-cluster x", "--node-cluster: no such option"},
         {"--max-memory 1G x", "--max-memory: no such option"},
         {"-z x", "-z: no such option"},
