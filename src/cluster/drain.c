@@ -28,7 +28,7 @@ static bool process_is_not_stopped(pid_t pid, void *arg) {
     return *stopped;
 }
 
-static bool group_is_stopped(pid_t pgrp) {
+bool pool_group_is_stopped(pid_t pgrp) {
     bool stopped = true;
     procinfo_group_each(pgrp, process_is_not_stopped, &stopped);
     return stopped;
@@ -54,8 +54,9 @@ void pool_thaw(struct pool *pool, struct worker *worker) {
     worker->record->frozen = false;
 }
 
-static void freeze(struct pool *pool, struct worker *worker) {
+void pool_freeze(struct pool *pool, struct worker *worker, uint64_t now_ns) {
     worker->record->frozen = true;
+    worker->record->frozen_ns = now_ns;
     if (link_kill(pool->link, worker->record->pid, SIGSTOP, true) != 0) worker->record->frozen = false;
 }
 
@@ -74,7 +75,7 @@ static uint64_t last_word_ns(const struct pool *pool) {
 static void look_frozen(struct pool *pool, struct worker *worker, uint64_t now_ns) {
     struct record_worker *record = worker->record;
     record->next_look_ns = now_ns + FREEZE_LOOK_NS;
-    bool stopped = group_is_stopped(record->pid);
+    bool stopped = pool_group_is_stopped(record->pid);
     if (stopped) steer_move_queues(&pool->listeners, worker->slot);
     if (stopped && may_stop(pool, worker)) {
         tell(pool, worker);
@@ -93,9 +94,8 @@ void pool_drain_look(struct pool *pool, struct worker *worker, uint64_t now_ns) 
     } else if (record->frozen) {
         look_frozen(pool, worker, now_ns);
     } else if (may_stop(pool, worker)) {
-        record->frozen_ns = now_ns;
         record->next_look_ns = now_ns + FREEZE_LOOK_NS;
-        freeze(pool, worker);
+        pool_freeze(pool, worker, now_ns);
     } else {
         record->next_look_ns = now_ns + LOOK_AGAIN_NS;
     }

@@ -9,6 +9,7 @@
 #include <limits.h>
 #include <netinet/tcp.h>
 #include <string.h>
+#include <sys/epoll.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -22,6 +23,7 @@ void listeners_init(struct listeners *listeners, struct record *record, struct l
     listeners->record = record;
     listeners->link = link;
     listeners->balance = balance;
+    listeners->queue_epoll = epoll_create1(EPOLL_CLOEXEC);
     memset(listeners->adopted_steering, -1, sizeof listeners->adopted_steering);
     for (int i = 0; i < RECORD_SOCKET_MAX; i++) listeners->fd[i] = -1;
 }
@@ -115,6 +117,7 @@ int listeners_add(struct listeners *listeners, int address, uint32_t generation,
     listeners->fd[row] = fd_take(&own);
     at->listened = true;
     steer_added(listeners, row);
+    listeners_watch_queue(listeners, row);
     return row;
 }
 
@@ -126,6 +129,8 @@ void listeners_close(struct listeners *listeners, int row) {
         if (same_group(other, gone->address) && (last == NULL || other->index > last->index)) last = other;
     }
     steer_removing(listeners, row);
+    // Its duplicates elsewhere would keep it there.
+    if (listeners->fd[row] >= 0) epoll_ctl(listeners->queue_epoll, EPOLL_CTL_DEL, listeners->fd[row], NULL);
     if (last != NULL) last->index = gone->index;
     int address = gone->address;
     *gone = (struct record_socket){0};
@@ -156,6 +161,14 @@ void listeners_close_slot(struct listeners *listeners, int slot) {
         bool moves = row->used && listeners->steering[row->address] != NULL;
         if (row->used && row->slot == slot && (moves || listeners_queued(listeners, i) == 0)) listeners_close(listeners, i);
     }
+}
+
+void listeners_watch_queue(struct listeners *listeners, int row) {
+    const struct record_socket *socket = &listeners->record->socket[row];
+    struct epoll_event event = {.events = EPOLLIN | EPOLLONESHOT, .data.u32 = (uint32_t)row};
+    if (!socket->used || listeners->fd[row] < 0 || listeners->steering[socket->address] == NULL) return;
+    if (epoll_ctl(listeners->queue_epoll, EPOLL_CTL_MOD, listeners->fd[row], &event) == 0 || errno != ENOENT) return;
+    epoll_ctl(listeners->queue_epoll, EPOLL_CTL_ADD, listeners->fd[row], &event);
 }
 
 void listeners_split(struct listeners *listeners, int address, int slot) {
@@ -199,5 +212,6 @@ void listeners_reconcile(struct listeners *listeners) {
             listen(listeners->fd[i], INT_MAX);
     }
     steer_adopted(listeners);
+    for (int i = 0; i < (int)listeners->record->socket_end; i++) listeners_watch_queue(listeners, i);
     for (int a = 0; a < RECORD_ADDRESS_MAX; a++) steer_update(listeners, a);
 }

@@ -20,6 +20,7 @@ struct listeners {
     enum launch_balance balance;
     struct steering *steering[RECORD_ADDRESS_MAX];  // owned; NULL: not steered by eBPF (steer.c)
     struct steering *spare;                         // owned; opened ahead for the next address
+    int queue_epoll;  // owned; readable when a queue that is watched (listeners_watch_queue) is not empty
     int adopted_steering[RECORD_ADDRESS_MAX][16];   // owned; descriptors of a steering until it is imported, -1 = none
     int fd[RECORD_SOCKET_MAX];  // owned; parallel to record->socket
 };
@@ -44,6 +45,8 @@ void listeners_close_slot(struct listeners *listeners, int slot);  // only rows 
 // From now on one socket a slot here; the one there is becomes `slot`'s.
 void listeners_split(struct listeners *listeners, int address, int slot);
 
+// The next connection that waits in this row's queue makes `queue_epoll` readable, once.
+void listeners_watch_queue(struct listeners *listeners, int row);
 // Says whether steering may choose this slot's sockets. Only matters for addresses with one socket a slot.
 void listeners_set_live(struct listeners *listeners, int slot, bool live);
 

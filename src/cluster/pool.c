@@ -37,8 +37,13 @@ enum { CRASH_LOOP_FAILURES = 3 };
 
 void pool_move(struct pool *pool, struct worker *worker, enum worker_event event, uint64_t lasts_ns, const char *why) {
     worker_move(worker, event, clock_now_ns(), lasts_ns, why);
-    listeners_set_live(&pool->listeners, worker->slot, worker_state(worker) == WORKER_SERVING);
+    pool_update_live(pool, worker);
     pool->hooks.changed(pool->arg);
+}
+
+void pool_update_live(struct pool *pool, struct worker *worker) {
+    bool fit = worker_state(worker) == WORKER_SERVING && !worker->record->steered_away;
+    listeners_set_live(&pool->listeners, worker->slot, fit);
 }
 
 struct worker *pool_by_token(struct pool *pool, uint64_t token) {
@@ -182,7 +187,7 @@ static void on_listen(void *arg, struct worker *worker, int address) {
     if (address >= 0) worker->record->addresses |= UINT64_C(1) << address;
     note_generation_address(pool, worker, address, now);
     if (address >= 0) begin_judging(pool, address, now);
-    if (worker_state(worker) == WORKER_SERVING) listeners_set_live(&pool->listeners, worker->slot, true);
+    pool_update_live(pool, worker);
     check_ready(pool, worker);
     pool_unpark(pool);
 }
@@ -279,7 +284,8 @@ static void let_go_of_process(struct pool *pool, struct worker *worker) {
     if (record->token == pool->record->scout_token) pool->record->scout_token = 0;
     record->token = 0;
     record->parked.id = 0;
-    record->frozen = false;
+    record->frozen = record->steered_away = false;
+    record->stuck_ns = record->queued_ns = record->rescue_ns = 0;
     for (int a = 0; a < RECORD_ADDRESS_MAX; a++) {
         struct record_address *at = &pool->record->address[a];
         if ((record->addresses >> a & 1) != 0 && at->at.any.sa_family == AF_UNIX && !pool->record->stopping)
@@ -425,7 +431,8 @@ uint64_t pool_tick(struct pool *pool, uint64_t now_ns) {
         if (worker->record->deadline_ns <= now_ns) on_deadline(pool, worker, now_ns);
     }
     pool_judge(pool, now_ns);
+    uint64_t rescue_ns = pool_rescue(pool, now_ns);
     pool_step_restarts(pool);
     if (pool->record->intercept == LAUNCH_INTERCEPT_HAND) handed_sweep(&pool->intercept.handed, now_ns);
-    return next_deadline(pool, now_ns);
+    return earlier(rescue_ns, next_deadline(pool, now_ns));
 }

@@ -93,5 +93,10 @@ void pool_on_lost(struct pool *pool, struct worker *worker);                    
 int pool_start_process(struct pool *pool, struct worker *worker, struct pando_error *error, int *out_exit_code);
 void pool_judge(struct pool *pool, uint64_t now_ns);  // judge.c: how do its programs wait?
 void pool_unpark(struct pool *pool);  // what parked calls wait for may be there: the next tick decides them again
+uint64_t pool_rescue(struct pool *pool, uint64_t now_ns);  // rescue.c: queues that do not move; when to look again
+void pool_on_queues(struct pool *pool);                    // `queue_epoll` is readable
+bool pool_group_is_stopped(pid_t pgrp);
+void pool_freeze(struct pool *pool, struct worker *worker, uint64_t now_ns);
+void pool_update_live(struct pool *pool, struct worker *worker);  // tells steering whether this slot is fit
 void pool_drain_look(struct pool *pool, struct worker *worker, uint64_t now_ns);  // drain.c
 void pool_thaw(struct pool *pool, struct worker *worker);

@@ -36,7 +36,12 @@ struct record_worker {
     uint64_t addresses;        // bit a: it listens on record.address[a]
     struct seccomp_notif parked;  // a call of it that waits for a verdict on another worker; id 0 = none
     uint64_t next_look_ns;     // while draining: when to look for open connections again
-    uint64_t frozen_ns;        // when it was stopped for that
+    uint64_t frozen_ns;        // when it was stopped, for that or for a rescue
+    uint64_t stuck_ns;         // since when it has taken nothing from its queue; 0 = it does
+    uint64_t stuck_cpu_ns;     // processor time it had used by then
+    uint64_t accepted;         // from its queues, as far as it can be told; to see whether they move
+    uint64_t queued_ns;        // since when its queues have not moved; 0 = nothing waits
+    uint64_t rescue_ns;        // when the next rescue may be tried
     int32_t last_status;       // as from waitpid(2)
     bool has_last, last_oom;
     bool wanted;         // the slot shall have a worker
@@ -46,6 +51,7 @@ struct record_worker {
     bool frozen;         // stopped by us: thaw it, whatever happens
     bool told;           // draining: it has got its stop signal
     bool ready_sign;     // READY=1 or the newline came
+    bool steered_away;   // stuck: nothing new goes there until it waits for connections again
     bool hides;          // while it starts: its memory could not be read
 };
 

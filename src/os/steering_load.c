@@ -116,7 +116,8 @@ static int try_load(unsigned slots, int sight, int out_fds[static STEERING_FD_CO
     // At level 0 it is written only when the program was refused, by trying once more.
     struct bpf_object_open_opts options = {.sz = sizeof options, .object_name = "steering", .kernel_log_buf = log, .kernel_log_size = LOG_SIZE};
     size_t size;
-    struct bpf_object *object = bpf_object__open_mem(build[sight](&size), size, &options);
+    const void *bytes = build[sight](&size);
+    struct bpf_object *object = bpf_object__open_mem(bytes, size, &options);
     if (object == NULL) return error_set(error, errno, "opening the steering program");
     choose_programs(object, slots, sight);
     int r = bpf_object__load(object);
