@@ -8,7 +8,6 @@
 #include <string.h>
 
 #include "address.h"
-#include "procinfo.h"
 #include "sock_diag.h"
 
 // A connection on which nothing was received lately that has not been answered since: younger ones may be about to ask.
@@ -81,9 +80,9 @@ static void look_at_unix(struct inodes *inodes, const char *path) {
     if (file != NULL) fclose(file);
 }
 
-enum connections connections_of(const struct record *record, pid_t pgrp, uint64_t mask) {
+enum connections connections_of(const struct record *record, const struct procinfo_groups *groups, pid_t pgrp, uint64_t mask) {
     struct inodes inodes = {.worst = CONNECTIONS_NONE};
-    procinfo_group_each(pgrp, add_process, &inodes);
+    procinfo_groups_each(groups, pgrp, add_process, &inodes);
     if (inodes.len > 0) qsort(inodes.at, inodes.len, sizeof *inodes.at, compare);
     for (int a = 0; a < RECORD_ADDRESS_MAX && inodes.worst < CONNECTIONS_ACTIVE; a++) {
         const struct record_address *address = &record->address[a];

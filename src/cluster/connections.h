@@ -4,6 +4,7 @@
 
 #include <stdbool.h>
 
+#include "procinfo.h"
 #include "record.h"
 
 enum connections {
@@ -13,5 +14,5 @@ enum connections {
     CONNECTIONS_UNKNOWN,  // the kernel does not tell
 };
 
-// Of all processes in the group `pgrp`, on the addresses in `mask`.
-enum connections connections_of(const struct record *record, pid_t pgrp, uint64_t mask);
+// Of all processes in the group `pgrp` as `groups` has it, on the addresses in `mask`.
+enum connections connections_of(const struct record *record, const struct procinfo_groups *groups, pid_t pgrp, uint64_t mask);

@@ -28,18 +28,18 @@ static bool process_is_not_stopped(pid_t pid, void *arg) {
     return *stopped;
 }
 
-bool pool_group_is_stopped(pid_t pgrp) {
+bool pool_group_is_stopped(struct pool *pool, pid_t pgrp) {
     bool stopped = true;
-    procinfo_group_each(pgrp, process_is_not_stopped, &stopped);
+    procinfo_groups_each(pool_groups(pool), pgrp, process_is_not_stopped, &stopped);
     return stopped;
 }
 
 // When the whole instance stops, a connection on which nobody waits for an answer may be closed; else a client could be
 // about to use it again.
-static bool may_stop(const struct pool *pool, const struct worker *worker) {
+static bool may_stop(struct pool *pool, const struct worker *worker) {
     // A queue of its own, that nobody can move, and no successor to serve it: it has to be emptied first.
     if (!worker->record->wanted && listeners_slot_stranded(&pool->listeners, worker->slot) > 0) return false;
-    switch (connections_of(pool->record, worker->record->pid, worker->record->addresses)) {
+    switch (connections_of(pool->record, pool_groups(pool), worker->record->pid, worker->record->addresses)) {
         case CONNECTIONS_NONE: return true;
         case CONNECTIONS_IDLE: return pool->record->stopping;
         case CONNECTIONS_ACTIVE:
@@ -75,7 +75,7 @@ static uint64_t last_word_ns(const struct pool *pool) {
 static void look_frozen(struct pool *pool, struct worker *worker, uint64_t now_ns) {
     struct record_worker *record = worker->record;
     record->next_look_ns = now_ns + FREEZE_LOOK_NS;
-    bool stopped = pool_group_is_stopped(record->pid);
+    bool stopped = pool_group_is_stopped(pool, record->pid);
     if (stopped) steer_move_queues(&pool->listeners, worker->slot);
     if (stopped && may_stop(pool, worker)) {
         tell(pool, worker);

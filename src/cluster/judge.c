@@ -47,24 +47,7 @@ static bool look_at_process(pid_t pid, void *arg) {
     return *(enum waits *)arg != WAITS_IN_ACCEPT;
 }
 
-static bool see_thread(pid_t tid, void *arg) {
-    int *seen = arg;
-    long call = procinfo_syscall(tid);
-    if (call < -2) return true;  // not allowed to look
-    *seen = waits_in(call) != WAITS_UNKNOWN;
-    return *seen != 1;
-}
-
-static bool see_process(pid_t pid, void *arg) {
-    procinfo_thread_each(pid, see_thread, arg);
-    return *(int *)arg != 1;
-}
-
-int judge_waits(pid_t pgrp) {
-    int seen = -1;
-    procinfo_group_each(pgrp, see_process, &seen);
-    return seen;
-}
+bool judge_waits(pid_t tid) { return waits_in(procinfo_syscall(tid)) != WAITS_UNKNOWN; }
 
 int judge_first_user(const struct record *record, int address) {
     for (uint32_t i = 0; i < record->slot_end; i++)

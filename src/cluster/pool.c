@@ -422,7 +422,15 @@ static uint64_t next_deadline(const struct pool *pool, uint64_t now_ns) {
     return next;
 }
 
+// What is frozen was frozen in an earlier tick: nobody can have joined its group since.
+const struct procinfo_groups *pool_groups(struct pool *pool) {
+    if (!pool->groups_known) procinfo_groups_read(&pool->groups);
+    pool->groups_known = true;
+    return &pool->groups;
+}
+
 uint64_t pool_tick(struct pool *pool, uint64_t now_ns) {
+    pool->groups_known = false;
     if (pool->unpark_due) unpark_all(pool);
     for (uint32_t i = 0; i < pool->record->slot_end; i++) {
         struct worker *worker = &pool->worker[i];

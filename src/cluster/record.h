@@ -42,6 +42,7 @@ struct record_worker {
     uint64_t accepted;         // from its queues, as far as it can be told; to see whether they move
     uint64_t queued_ns;        // since when its queues have not moved; 0 = nothing waits
     uint64_t rescue_ns;        // when the next rescue may be tried
+    uint64_t probe_ns;         // when it gets a connection again, to see what becomes of it
     int32_t last_status;       // as from waitpid(2)
     bool has_last, last_oom;
     bool wanted;         // the slot shall have a worker

@@ -25,6 +25,7 @@
 #define FREEZE_LOOK_NS (CLOCK_MS / 2)
 #define FREEZE_PATIENCE_NS (50 * CLOCK_MS)  // a thread in uninterruptible sleep does not stop: it is let go
 #define RESCUE_AGAIN_NS (100 * CLOCK_MS)
+#define PROBE_NS CLOCK_S  // where it cannot be seen to wait (another thread than the first accepts), one connection is risked
 enum { EVENTS_A_TURN = 64, EVIDENCE_SIZE = 1024 };
 
 // ---- watching
@@ -91,14 +92,15 @@ static void try_rescue(struct pool *pool, struct worker *worker, int queued, uin
     if (pool->launch->no_rescue || now_ns < worker->record->rescue_ns || !somebody_is_better_off(pool, worker, queued)) return;
     steer_away(pool, worker, true);
     worker->record->rescue_ns = now_ns + RESCUE_AGAIN_NS;
-    if (pool_group_is_stopped(worker->record->pid))  // by a debugger: it stays stopped, and is as good as frozen
+    worker->record->probe_ns = now_ns + PROBE_NS;
+    if (pool_group_is_stopped(pool, worker->record->pid))  // by a debugger: it stays stopped, and is as good as frozen
         steer_move_queues(&pool->listeners, worker->slot);
     else
         pool_freeze(pool, worker, now_ns);
 }
 
 static void finish_rescue(struct pool *pool, struct worker *worker, uint64_t now_ns) {
-    bool stopped = pool_group_is_stopped(worker->record->pid);
+    bool stopped = pool_group_is_stopped(pool, worker->record->pid);
     if (!stopped && now_ns - worker->record->frozen_ns < FREEZE_PATIENCE_NS) return;
     if (stopped) steer_move_queues(&pool->listeners, worker->slot);
     pool_thaw(pool, worker);
@@ -130,7 +132,7 @@ static bool is_hung(const struct pool *pool, const struct worker *worker, const 
     uint64_t stuck_ns = now_ns - worker->record->stuck_ns, used_ns = info->cpu_ns - worker->record->stuck_cpu_ns;
     if (pool->launch->hang_timeout_ns == 0 || stuck_ns < pool->launch->hang_timeout_ns) return false;
     if (info->state == 'T' || info->state == 't') return false;  // somebody debugs it
-    return info->state != 'R' || used_ns >= stuck_ns / 2;
+    return info->state != 'R' || used_ns >= pool->launch->hang_timeout_ns;
 }
 
 static void replace(struct pool *pool, struct worker *worker, const struct procinfo *info, uint64_t now_ns) {
@@ -148,7 +150,7 @@ static void look_stuck(struct pool *pool, struct worker *worker, const struct st
         finish_rescue(pool, worker, now_ns);
         return;
     }
-    if (judge_waits(worker->record->pid) != 0 && (numbers->queued == 0 || accepted(numbers) > worker->record->accepted)) {
+    if (accepted(numbers) > worker->record->accepted || (numbers->queued == 0 && judge_waits(worker->record->pid))) {
         end_stuck(pool, worker);
         return;
     }
@@ -156,7 +158,10 @@ static void look_stuck(struct pool *pool, struct worker *worker, const struct st
         replace(pool, worker, &info, now_ns);
         return;
     }
-    if (numbers->queued > 0) try_rescue(pool, worker, numbers->queued, now_ns);
+    if (numbers->queued > 0)
+        try_rescue(pool, worker, numbers->queued, now_ns);
+    else if (worker->record->steered_away && now_ns >= worker->record->probe_ns)
+        steer_away(pool, worker, false);
 }
 
 static void look(struct pool *pool, struct worker *worker, uint64_t now_ns) {

@@ -26,6 +26,17 @@ bool procinfo_all_stopped(pid_t pid);
 
 // Calls `each` for the pids of a process group (the leader need not live), zombies included. Stops when it returns false.
 void procinfo_group_each(pid_t pgrp, bool (*each)(pid_t pid, void *arg), void *arg);
+// The same for many groups: one reading of /proc, then answers from it.
+struct procinfo_member {
+    pid_t pgrp, pid;
+};
+struct procinfo_groups {
+    struct procinfo_member *member;  // owned; sorted by group
+    size_t len, cap;
+};
+int procinfo_groups_read(struct procinfo_groups *groups);  // replaces what was there; 0 or -errno
+void procinfo_groups_each(const struct procinfo_groups *groups, pid_t pgrp, bool (*each)(pid_t pid, void *arg), void *arg);
+void procinfo_groups_deinit(struct procinfo_groups *groups);
 // Calls `each` for every thread of a process.
 void procinfo_thread_each(pid_t pid, bool (*each)(pid_t tid, void *arg), void *arg);
 // Calls `each` for every open socket of a process with its fd number and inode. 0 or -errno (-EACCES: not allowed to look).

@@ -119,13 +119,13 @@ static __always_inline uint32_t slot_at(const struct steering_bank *bank, uint32
 }
 
 static __always_inline uint32_t load_of(uint32_t slot) {
-    int32_t live = memory.live[slot & SLOT_MASK];
+    int32_t live = memory.seat[slot & SLOT_MASK].live;
     return live > 0 ? live : 0;
 }
 
 // A SYN to a full queue is lost, and the client tries again a second later. What moves is taken in however full it is.
 __noinline int is_full(uint32_t slot, uint32_t event) {
-    uint64_t address = memory.address[slot & SLOT_MASK];
+    uint64_t address = memory.seat[slot & SLOT_MASK].address;
     if (!CAN_LOOK || address == 0 || event == STEERING_MOVE) return false;
     return READ(struct sock, address, sk_ack_backlog) > READ(struct sock, address, sk_max_ack_backlog);
 }
@@ -141,29 +141,32 @@ struct scan {
     uint32_t bank, slot, position, from, end;
 };
 
+// The reading of kernel memory takes the form of a call, before which the compiler saves its registers: so what can be
+// read without is read first.
 static long scan_block(uint32_t index, void *arg) {
     struct scan *scan = arg;
     const struct steering_bank *bank = &memory.bank[scan->bank & 1];
-    uint64_t best = scan->best;
+    uint32_t slot[BLOCK], load[BLOCK];
     uint32_t from = scan->from + index * BLOCK, left = scan->end - from;
     for (uint32_t i = 0; i < BLOCK; i++) {
-        uint32_t position = from + i;
-        if (i >= left) return 1;
-        uint32_t slot = slot_at(bank, position);
-        uint64_t load = load_of(slot);
-        if (!is_less(load, best)) continue;  // the best so far has nobody waiting: no need to look at the queue
-        uint64_t address = memory.address[slot];
-        if (CAN_LOOK && address != 0) {
-            load |= (uint64_t)READ(struct sock, address, sk_ack_backlog) << 32;
-            if (!is_less(load, best)) continue;
-            load += (uint64_t)(uint32_t)READ(struct inet_connection_sock, address, icsk_accept_queue.young.counter) << 32;
-        }
-        if (!is_less(load, best)) continue;
-        scan->best = best = load;
-        scan->slot = slot;
-        scan->position = position;
+        slot[i] = slot_at(bank, from + i);
+        load[i] = load_of(slot[i]);
     }
-    return best == 0;
+    for (uint32_t i = 0; i < BLOCK; i++) {
+        if (i >= left) return 1;
+        if (!is_less(load[i], scan->best)) continue;  // the best so far has nobody waiting: no need to look at the queue
+        uint64_t address = memory.seat[slot[i]].address, waiting = 0;
+        if (CAN_LOOK && address != 0) {
+            waiting = (uint64_t)READ(struct sock, address, sk_ack_backlog) << 32;
+            if (!is_less(waiting | load[i], scan->best)) continue;
+            waiting += (uint64_t)(uint32_t)READ(struct inet_connection_sock, address, icsk_accept_queue.young.counter) << 32;
+            if (!is_less(waiting | load[i], scan->best)) continue;
+        }
+        scan->best = waiting | load[i];
+        scan->slot = slot[i];
+        scan->position = from + i;
+    }
+    return scan->best == 0;
 }
 
 // Ties go to the next after the one chosen last. Each call takes a number, so two at a time do not choose the same; the
@@ -349,8 +352,8 @@ static __always_inline void account_move(struct sk_reuseport_md *ctx, uint32_t t
     bool again = known != NULL;
     if (bpf_map_update_elem(&moved, &cookie, &to, BPF_ANY) != 0) return;
     if (!again) __sync_fetch_and_add(&memory.moved_live, 1);
-    __sync_fetch_and_add(&memory.live[from], -1);
-    __sync_fetch_and_add(&memory.live[to & SLOT_MASK], 1);
+    __sync_fetch_and_add(&memory.seat[from].live, -1);
+    __sync_fetch_and_add(&memory.seat[to & SLOT_MASK].live, 1);
 }
 
 __noinline int give(struct sk_reuseport_md *ctx, uint32_t slot, uint32_t event) {
@@ -380,7 +383,7 @@ static long walk_step(uint32_t index, void *arg) {
 }
 
 static __always_inline void note_members(uint32_t slot) {
-    uint64_t address = memory.address[slot & SLOT_MASK];
+    uint64_t address = memory.seat[slot & SLOT_MASK].address;
     if (!CAN_LOOK || address == 0) return;
     uint64_t group = (uint64_t)READ(struct sock, address, sk_reuseport_cb);
     uint32_t members = group != 0 ? READ(struct sock_reuseport, group, num_socks) : 0;
@@ -412,7 +415,7 @@ SEC("sk_reuseport/migrate") int choose(struct sk_reuseport_md *ctx) {
 
 static __always_inline void on_opened(struct tag *tag) {
     tag->open = 1;
-    __sync_fetch_and_add(&memory.live[tag->slot & SLOT_MASK], 1);
+    __sync_fetch_and_add(&memory.seat[tag->slot & SLOT_MASK].live, 1);
     __sync_fetch_and_add(&memory.tally[tag->slot & SLOT_MASK].opened, 1);
 }
 
@@ -429,7 +432,7 @@ static __always_inline void on_closed(void *sk, struct tag *tag, int state) {
             __sync_fetch_and_add(&memory.moved_live, -1);
         }
     }
-    __sync_fetch_and_add(&memory.live[slot & SLOT_MASK], -1);
+    __sync_fetch_and_add(&memory.seat[slot & SLOT_MASK].live, -1);
     if (state == BPF_TCP_CLOSE) __sync_fetch_and_add(&memory.tally[slot & SLOT_MASK].cut, 1);
 }
 
@@ -480,7 +483,7 @@ SEC("raw_tp") int learn(struct bpf_raw_tracepoint_args *args) {
     volatile uint64_t *number = &memory.number;  // a pointer that went through memory is a number, and can be added to
     *number = (uint64_t)&sockets;
     uint64_t entry = *number + bpf_core_field_offset(struct reuseport_array, ptrs) + slot * sizeof(uint64_t);
-    memory.address[slot] = (uint64_t)READ(struct list_head, entry, next);
+    memory.seat[slot].address = (uint64_t)READ(struct list_head, entry, next);
     return 0;
 }
 

@@ -152,7 +152,7 @@ static int check_member(int fd, struct pando_error *error) {
 static void learn(struct steering *steering, unsigned slot) {
     uint64_t args[1] = {slot};
     LIBBPF_OPTS(bpf_test_run_opts, run, .ctx_in = args, .ctx_size_in = sizeof args);
-    steering->memory->address[slot] = 0;
+    steering->memory->seat[slot].address = 0;
     if (steering->fd[STEERING_FD_LEARN] >= 0) bpf_prog_test_run_opts(steering->fd[STEERING_FD_LEARN], &run);
 }
 
@@ -190,7 +190,7 @@ void steering_remove(struct steering *steering, unsigned slot) {
     steering->memory->cookie[slot] = 0;
     steering_bank_turn(steering->memory);
     bpf_map_delete_elem(steering->fd[STEERING_FD_SOCKETS], &(uint32_t){slot});
-    steering->memory->address[slot] = 0;
+    steering->memory->seat[slot].address = 0;
 }
 
 // ---- policy's knobs
@@ -267,7 +267,7 @@ struct steering_counts steering_counts(const struct steering *steering, unsigned
         .moved_out = tally->moved_out,
         .opened = tally->opened,
         .cut = tally->cut,
-        .live = steering->memory->live[slot],
+        .live = steering->memory->seat[slot].live,
     };
 }
 
@@ -296,7 +296,7 @@ int steering_recount(struct steering *steering) {
     uint64_t opened[STEERING_SLOTS];
     if (steering->fd[STEERING_FD_RECOUNT] < 0 || !memory->counts) return -EOPNOTSUPP;
     for (unsigned slot = 0; slot < memory->slots; slot++) {
-        live[slot] = memory->live[slot];
+        live[slot] = memory->seat[slot].live;
         opened[slot] = memory->tally[slot].opened;
         memory->counted[slot] = 0;
     }
@@ -305,8 +305,8 @@ int steering_recount(struct steering *steering) {
     int wrong = 0;
     for (unsigned slot = 0; slot < memory->slots; slot++) {
         int32_t off = (int32_t)memory->counted[slot] - live[slot];
-        if (off == 0 || memory->live[slot] != live[slot] || memory->tally[slot].opened != opened[slot]) continue;
-        __atomic_fetch_add(&memory->live[slot], off, __ATOMIC_RELAXED);
+        if (off == 0 || memory->seat[slot].live != live[slot] || memory->tally[slot].opened != opened[slot]) continue;
+        __atomic_fetch_add(&memory->seat[slot].live, off, __ATOMIC_RELAXED);
         wrong++;
     }
     return wrong;

@@ -42,6 +42,13 @@ struct steering_bank {
     uint16_t order[STEERING_SLOTS];
 };
 
+// What is asked of a slot at every choice.
+struct steering_seat {
+    uint64_t address;  // of its struct sock in the kernel; 0 = none
+    int32_t live;      // open connections; by the program
+    int32_t spare;
+};
+
 struct steering_tally {
     uint64_t chosen[STEERING_EVENTS];
     uint64_t moved_out;
@@ -64,9 +71,8 @@ struct steering_memory {
     uint64_t turn[STEERING_EVENTS];
     uint64_t cursor[STEERING_EVENTS][STEERING_CLASSES];
     struct steering_bank bank[2];
-    int32_t live[STEERING_SLOTS];      // by the program
+    struct steering_seat seat[STEERING_SLOTS];
     uint32_t counted[STEERING_SLOTS];  // the same, counted anew by steering_recount
-    uint64_t address[STEERING_SLOTS];  // of the slot's struct sock in the kernel; 0 = none
     uint64_t cookie[STEERING_SLOTS];   // SO_COOKIE of the slot's socket; 0 = none
     uint64_t head[STEERING_SLOTS];     // names the connection that waited longest at the last look; 0 = none
     uint32_t waits[STEERING_SLOTS];    // looks in a row that found the same one there

@@ -660,11 +660,11 @@ static void a_wrong_count_is_put_right(void **state) {
     group_wait_queued(group, 30);
     assert_int_equal(steering_recount(group->steering), 0);
     struct steering_memory *memory = map_of(group->steering);
-    memory->live[1] += 7;
-    memory->live[2] -= 100;
+    memory->seat[1].live += 7;
+    memory->seat[2].live -= 100;
     assert_int_equal(steering_recount(group->steering), 2);
     for (int i = 0; i < 3; i++) assert_int_equal(group_live(group, i), 10);
-    memory->live[2] -= 100;  // below nothing is nothing, not very much
+    memory->seat[2].live -= 100;  // below nothing is nothing, not very much
     steering_set_policy(group->steering, STEERING_AUTO);
     group_drain(group);
     for (int i = 0; i < 30; i++) group_reset(&client[i]);
