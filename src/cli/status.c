@@ -54,7 +54,10 @@ static void status_print_instance(const json_t *instance) {
     table_print(&table);
 }
 
-static void status_add_worker(struct table *table, const json_t *worker) {
+// With one socket a slot there is more to tell.
+static const char *const status_steered[] = {"queue", "connections", "total", "rescued", "weight"};
+
+static void status_add_worker(struct table *table, const json_t *worker, bool steered) {
     char text[STATUS_TEXT_SIZE];
     const json_t *cpu = json_object_get(worker, "cpu_percent");
     const json_t *rss = json_object_get(worker, "rss_bytes");
@@ -66,15 +69,20 @@ static void status_add_worker(struct table *table, const json_t *worker) {
     table_addf(table, json_is_number(cpu) ? "%.0f%%" : "-", json_number_value(cpu));
     table_add(table, json_is_integer(rss) ? str_size((uint64_t)json_integer_value(rss), text, sizeof text) : "-");
     status_add_string(table, worker, "last_exit");
+    for (size_t i = 0; steered && i < sizeof status_steered / sizeof status_steered[0]; i++)
+        status_add_integer(table, worker, status_steered[i]);
 }
 
 static void status_print_workers(const json_t *instance) {
-    static const char *const titles[] = {"SLOT", "PID", "STATE", "UPTIME", "RESTARTS", "CPU", "RSS", "LAST EXIT"};
-    scoped_table table = TABLE(sizeof titles / sizeof titles[0]);
+    static const char *const titles[] = {"SLOT", "PID", "STATE", "UPTIME", "RESTARTS", "CPU", "RSS", "LAST EXIT",
+                                         "QUEUE", "OPEN", "TOTAL", "RESCUED", "WEIGHT"};
+    const size_t plain = sizeof titles / sizeof titles[0] - sizeof status_steered / sizeof status_steered[0];
+    bool steered = json_object_get(json_array_get(json_object_get(instance, "workers"), 0), "total") != NULL;
+    scoped_table table = TABLE(steered ? sizeof titles / sizeof titles[0] : plain);
     for (size_t i = 0; i < table.columns; i++) table_add(&table, titles[i]);
     size_t i;
     json_t *worker;
-    json_array_foreach(json_object_get(instance, "workers"), i, worker) status_add_worker(&table, worker);
+    json_array_foreach(json_object_get(instance, "workers"), i, worker) status_add_worker(&table, worker, steered);
     table_print(&table);
 }
 

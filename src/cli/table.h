@@ -6,7 +6,7 @@
 
 #include "buf.h"
 
-#define TABLE_COLUMN_MAX 8
+#define TABLE_COLUMN_MAX 16
 
 struct table {
     size_t columns;

@@ -10,6 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -160,6 +161,13 @@ static int bind_first(int fd, const struct record_address *key) {
     return r != 0 ? r : set_reuseport(fd, 1);
 }
 
+// Members of a group need one owner: a worker that changed its user before it made the socket would be refused.
+static void take_owner(const struct question *question, int fd, int address) {
+    struct stat info;
+    int row = listeners_any_row(question->intercept->listeners, address);
+    if (row >= 0 && fstat(question->intercept->listeners->fd[row], &info) == 0) fchown(fd, info.st_uid, (gid_t)-1);
+}
+
 static int bind_joining(int fd, const struct record_address *key) {
     int r = set_reuseport(fd, 1);
     return r != 0 ? r : bind_here(fd, key);
@@ -167,7 +175,10 @@ static int bind_joining(int fd, const struct record_address *key) {
 
 static int bind_in_group(const struct question *question, int fd, const struct record_address *key) {
     int known = listeners_find_address(question->intercept->listeners, key);
-    if (known >= 0 && listeners_any(question->intercept->listeners, known)) return bind_joining(fd, key);
+    if (known >= 0 && listeners_any_row(question->intercept->listeners, known) >= 0) {
+        take_owner(question, fd, known);
+        return bind_joining(fd, key);
+    }
     int r = bind_first(fd, key);
     return r == -EADDRINUSE && known >= 0 ? bind_joining(fd, key) : r;
 }

@@ -76,10 +76,10 @@ int listeners_find(const struct listeners *listeners, int address, uint32_t gene
     return -1;
 }
 
-bool listeners_any(const struct listeners *listeners, int address) {
+int listeners_any_row(const struct listeners *listeners, int address) {
     for (int i = 0; i < (int)listeners->record->socket_end; i++)
-        if (same_group(&listeners->record->socket[i], address)) return true;
-    return false;
+        if (same_group(&listeners->record->socket[i], address) && listeners->fd[i] >= 0) return i;
+    return -1;
 }
 
 static uint32_t group_size(const struct listeners *listeners, int address) {
@@ -98,7 +98,7 @@ int listeners_add(struct listeners *listeners, int address, uint32_t generation,
     struct record_address *at = &listeners->record->address[address];
     int row = free_row(listeners->record);
     if (row < 0) return row;
-    if (!at->listened) steer_new_address(listeners, address);
+    if (!at->listened) steer_new_address(listeners, address, fd);
     scoped_fd own = fcntl(fd, F_DUPFD_CLOEXEC, 0);
     if (own < 0) return -errno;
     int r = link_hold(listeners->link, HELD_SOCKET, (uint64_t)row, own);

@@ -37,7 +37,7 @@ int listeners_find_address(const struct listeners *listeners, const struct recor
 
 // The socket of this address that a worker (generation, slot) is to accept from; -1 = none yet.
 int listeners_find(const struct listeners *listeners, int address, uint32_t generation, int slot);
-bool listeners_any(const struct listeners *listeners, int address);  // any socket of this address
+int listeners_any_row(const struct listeners *listeners, int address);  // some open socket of this address; -1 = none
 // Makes `fd` (borrowed, bound) listen with the system's limit as backlog, and keeps it as that worker's row. Row or -errno.
 int listeners_add(struct listeners *listeners, int address, uint32_t generation, int slot, int fd);
 void listeners_close(struct listeners *listeners, int row);

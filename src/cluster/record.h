@@ -61,6 +61,7 @@ struct record_address {
     bool used, listened;
     bool per_slot;  // one socket a slot instead of one a generation: slot mode, or programs that poll, then accept blocking
     bool steered;   // by eBPF
+    bool strangers_warned;
     bool judged;       // its listener was seen to be non-blocking, or how its workers wait has been seen
     uint8_t v6only;
     int32_t type;      // SOCK_STREAM, SOCK_DGRAM, SOCK_SEQPACKET

@@ -56,12 +56,22 @@ static void fall_back(struct listeners *listeners, int address, const char *why)
     log_warn("%s: its workers pull from one socket: %s", address_text(&listeners->record->address[address], text, sizeof text), why);
 }
 
-void steer_new_address(struct listeners *listeners, int address) {
+static bool is_mptcp(int fd) {
+    int protocol = 0;
+    socklen_t len = sizeof protocol;
+    return getsockopt(fd, SOL_SOCKET, SO_PROTOCOL, &protocol, &len) == 0 && protocol == IPPROTO_MPTCP;
+}
+
+void steer_new_address(struct listeners *listeners, int address, int fd) {
     struct record_address *at = &listeners->record->address[address];
     struct pando_error error = {0};
     if (!is_steerable(at) || at->per_slot) return;
     if (listeners->record->mode != LAUNCH_MODE_SLOT) {
         at->per_slot = listeners->balance == LAUNCH_BALANCE_RANDOM || listeners->balance == LAUNCH_BALANCE_STICKY;
+        return;
+    }
+    if (is_mptcp(fd)) {
+        fall_back(listeners, address, "it speaks MPTCP, which no eBPF program can steer");
         return;
     }
     int r = steer_prepare(listeners, &error);

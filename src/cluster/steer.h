@@ -16,8 +16,8 @@
 int steer_prepare(struct listeners *listeners, struct pando_error *error);
 void steer_deinit(struct listeners *listeners);
 
-// A new address that listens for the first time: says whether it gets one socket a slot, and who steers.
-void steer_new_address(struct listeners *listeners, int address);
+// A new address that listens for the first time, with this socket: says whether it gets one socket a slot, and who steers.
+void steer_new_address(struct listeners *listeners, int address, int fd);
 void steer_added(struct listeners *listeners, int row);     // that row's socket listens now
 void steer_removing(struct listeners *listeners, int row);  // it is about to be closed for good
 void steer_update(struct listeners *listeners, int address);  // the live slots are others now
