@@ -5,10 +5,10 @@
 `make bench` runs it; it judges the figures against their targets but never fails on one.
 
 How it is measured. Load generator and servers share the machine's cores and nothing is pinned: where the kernel puts them is
-part of what is compared, and the same for all. A round measures each peer once, one after the other, each started afresh and
-warmed up; the next round goes in the opposite order. Figures are medians over the rounds, ratios are medians of the ratios
-within a round, so that what drifts on a shared machine (and it drifts by 10 % and more) hits both sides. CPU is the process
-CPU clock of every process of the server.
+part of what is compared, and the same for all (all are in one cpu cgroup if that can be: lab.py says why). A round measures
+each peer once, one after the other, each started afresh and warmed up; the next round goes in the opposite order. Figures are
+medians over the rounds, ratios are medians of the ratios within a round, so that what drifts on a shared machine (and it
+drifts by 10 % and more) hits both sides. CPU is the process CPU clock of every process of the server.
 """
 
 import argparse
@@ -22,7 +22,7 @@ import time
 from pathlib import Path
 from statistics import median, quantiles
 
-from lab import BENCH, WARM_UP_MAX_S, Lab, LabError, ask, cpu_ns, free_port, memory_bytes
+from lab import BENCH, WARM_UP_MAX_S, Lab, LabError, ask, cpu_ns, free_port, memory_bytes, one_scheduling_group
 from report import Table, machine, number, target, with_range
 
 NODE_APP = BENCH / "apps/node_http.js"
@@ -30,7 +30,7 @@ CONNECTIONS = 64
 WORKERS = 2
 FOREIGN_LIMIT = 0.1  # cores
 
-FULL = {"rounds": 5, "seconds": 4, "warm_up": 30000, "short_seconds": 1.5, "kills": 50, "idle_seconds": 10}
+FULL = {"rounds": 5, "seconds": 3, "warm_up": 30000, "short_seconds": 1, "kills": 50, "idle_seconds": 10}
 QUICK = {"rounds": 2, "seconds": 2, "warm_up": 5000, "short_seconds": 0.5, "kills": 10, "idle_seconds": 3}
 
 
@@ -74,8 +74,8 @@ def disturbance(samples_of_peers):
 
 def node_peers(lab):
     peers = {}
-    if lab.has_pando:
-        peers["Pando"] = lambda: lab.run_pando(WORKERS, ["node", NODE_APP], free_port())
+    for mode in lab.modes:
+        peers[f"Pando, {mode}"] = lambda mode=mode: lab.run_pando(mode, WORKERS, ["node", NODE_APP], free_port())
     peers["cluster, SCHED_RR"] = lambda: lab.run_node_cluster(WORKERS, "rr", free_port())
     peers["cluster, SCHED_NONE"] = lambda: lab.run_node_cluster(WORKERS, "none", free_port())
     return peers
@@ -88,7 +88,7 @@ def table_node(lab, size, mode):
 
     progress(f"Node http, {mode}")
     samples = in_rounds(size["rounds"], node_peers(lab), measure)
-    rr, none, pando = samples["cluster, SCHED_RR"], samples["cluster, SCHED_NONE"], samples.get("Pando")
+    rr, none = samples["cluster, SCHED_RR"], samples["cluster, SCHED_NONE"]
     unit = "conn" if mode == "close" else "req"
     table = Table(
         f"1{'a' if mode == 'close' else 'b'}. Node http, {WORKERS} workers, {CONNECTIONS} connections, "
@@ -102,14 +102,14 @@ def table_node(lab, size, mode):
             number(median(values(runs, "supervisor_us")), 3),
             *(number(median(run.latency_us[which] for run in runs) / 1000, 1) for which in ("p50", "p99")),
             f"{100 * median(values(runs, 'busiest')):.0f} %", number(sum(values(runs, "failed")))])
-    table.notes += mode_note(lab)
-    if mode == "close":
-        faster = pando and median_ratio(pando, rr, "per_second")
-        table.notes.append(target("Pando's conn/s >= 1.8 x SCHED_RR's", faster, lambda ratio: ratio >= 1.8))
-    cost = pando and median_ratio(pando, none, "cpu_us")
-    table.notes.append(target(f"Pando's CPU per {unit} <= 1.05 x SCHED_NONE's", cost, lambda ratio: ratio <= 1.05, 3))
-    supervisor = pando and median(values(pando, "supervisor_us"))
-    table.notes.append(target("keeper + primary < 0.1 us CPU per request", supervisor, lambda us: us < 0.1, 3, " us"))
+    for peer in (peer for peer in samples if peer.startswith("Pando")):
+        mine = samples[peer]
+        if mode == "close":
+            faster, cost = median_ratio(mine, rr, "per_second"), median_ratio(mine, none, "cpu_us")
+            table.notes.append(target(f"{peer}: conn/s >= 1.8 x SCHED_RR's", faster, lambda ratio: ratio >= 1.8))
+            table.notes.append(target(f"{peer}: CPU per connection <= 1.05 x SCHED_NONE's", cost, lambda ratio: ratio <= 1.05, 3))
+        supervisor = median(values(mine, "supervisor_us"))
+        table.notes.append(target(f"{peer}: keeper + primary < 0.1 us CPU per request", supervisor, lambda us: us < 0.1, 3, " us"))
     table.notes += disturbance(samples.values())
     return table
 
@@ -117,53 +117,50 @@ def table_node(lab, size, mode):
 # --- 2: what it costs that all workers pull from one socket ---
 
 
+def pull_peers(lab, workers):
+    def bare():
+        port = free_port()
+        return lab.run_bare(workers, [lab.epoll_server, port, "reuseport"], port)
+
+    def pando(mode, *arguments):
+        port = free_port()
+        return lab.run_pando(mode, workers, [lab.epoll_server, port, *arguments], port)
+
+    peers = {"own sockets": bare}
+    if "pull" in lab.modes:
+        peers |= {"pull": lambda: pando("pull"), "pull, exclusive": lambda: pando("pull", "exclusive")}
+    if "slot" in lab.modes:
+        peers |= {"slot": lambda: pando("slot")}
+    return peers
+
+
 def table_pull(lab, size):
+    names = list(pull_peers(lab, 1))
     table = Table(
-        "2. CPU per connection against the number of workers: a C epoll server, a new connection for each request",
-        ["workers, connections at once", "own sockets us", "Pando us", "x own", "Pando exclusive us", "x own",
-         "wake-ups/conn: own", "Pando", "exclusive"])
+        "2. Workers' CPU per connection against their number: a C epoll server, a new connection for each request",
+        ["workers, connections", *(f"{name} us" for name in names), *(f"x own, {name}" for name in names[1:]),
+         *(f"wake-ups, {name}" for name in names)])
     everything = []
     for workers in (2, 16, 64):
-        def bare(arguments, workers=workers):
-            port = free_port()
-            return lab.run_bare(workers, [lab.epoll_server, port, *arguments], port)
-
-        def pando(arguments, workers=workers):
-            port = free_port()
-            return lab.run_pando(workers, [lab.epoll_server, port, *arguments], port)
-
-        peers = {"own": lambda: bare(["reuseport"])}
-        if lab.has_pando:
-            peers |= {"pando": lambda: pando([]), "exclusive": lambda: pando(["exclusive"])}
         for connections in (4, CONNECTIONS):
             def measure(start, connections=connections):
                 with start() as server:
                     return lab.measure(server, "close", connections, size["short_seconds"], 2000)
 
             progress(f"C server, {workers} workers, {connections} connections")
-            samples = in_rounds(size["rounds"], peers, measure)
+            samples = in_rounds(size["rounds"], pull_peers(lab, workers), measure)
             everything += samples.values()
-            own = samples["own"]
-
-            def cell(name, what, digits):
-                return number(median(values(samples[name], what)), digits) if name in samples else "-"
-
-            def ratio(name):
-                return number(median_ratio(samples[name], own, "workers_us"), 2) if name in samples else "-"
-
             table.rows.append([
-                f"{workers}, {connections}", cell("own", "workers_us", 1), cell("pando", "workers_us", 1), ratio("pando"),
-                cell("exclusive", "workers_us", 1), ratio("exclusive"),
-                *(cell(name, "wakeups", 2) for name in ("own", "pando", "exclusive"))])
+                f"{workers}, {connections}",
+                *(number(median(values(samples[name], "workers_us")), 1) for name in names),
+                *(number(median_ratio(samples[name], samples["own sockets"], "workers_us"), 2) for name in names[1:]),
+                *(number(median(values(samples[name], "wakeups")), 2) for name in names)])
     table.notes = [
         "own sockets: the same program without Pando, each process with its own SO_REUSEPORT socket: no vain wake-up is possible",
         "exclusive: the program waits with EPOLLEXCLUSIVE; without it the kernel wakes every idle worker for every connection",
-        *mode_note(lab), *failures(everything), *disturbance(everything)]
+        "wake-ups: how often the workers went to sleep, per connection",
+        *failures(everything), *disturbance(everything)]
     return table
-
-
-def mode_note(lab):
-    return [f"Pando's balance mode: {lab.pando_mode}"] if lab.pando_mode else []
 
 
 def failures(samples_of_peers):
@@ -181,19 +178,16 @@ def table_memory(lab, size, pm2):
         peers["PM2's daemon"] = lambda: lab.run_pm2(pm2, WORKERS, NODE_APP, free_port())
     title = f"3. Memory of the supervisor, {WORKERS} Node workers, after {size['warm_up']:,} requests"
     table = Table(title, ["server", "processes", "RSS MB", "PSS MB"])
-    pando_mb = None
     for peer, start in peers.items():
         with start() as server:
             lab.load(server, "close", CONNECTIONS, WARM_UP_MAX_S, size["warm_up"])
             sizes = [memory_bytes(pid) for pid in server.supervisor]
         rss, pss = ([bytes_ / 1e6 for bytes_ in column] for column in zip(*sizes))
-        if peer == "Pando":
-            pando_mb = sum(rss)
+        parts = ""
+        if peer.startswith("Pando"):
             parts = " = keeper " + " + primary ".join(number(part, 1) for part in rss)
-        else:
-            parts = ""
+            table.notes.append(target(f"{peer}: keeper + primary < 6 MB RSS", sum(rss), lambda mb: mb < 6, 1, " MB"))
         table.rows.append([peer, str(len(sizes)), number(sum(rss), 1) + parts, number(sum(pss), 1)])
-    table.notes.append(target("keeper + primary < 6 MB RSS", pando_mb, lambda mb: mb < 6, 1, " MB"))
     if not pm2:
         table.notes.append("PM2 not measured: not installed (--with-pm2 fetches it by npm)")
     return table
@@ -225,9 +219,9 @@ def ms_to_first_answer(port, old_pid, act):
             raise LabError("no successor answered within 20 s")
 
 
-def ms_from_kill_to_answer(lab):
+def ms_from_kill_to_answer(lab, mode):
     port = free_port()
-    with lab.run_pando(1, [lab.epoll_server, port], port):
+    with lab.run_pando(mode, 1, [lab.epoll_server, port], port):
         old_pid = ask(port).strip()
         return ms_to_first_answer(port, old_pid, lambda: os.kill(int(old_pid), signal.SIGKILL))
 
@@ -254,14 +248,13 @@ def table_respawn(lab, size):
         f"4. The only C worker is killed (SIGKILL): until its successor has answered a connection; {size['kills']} fresh instances",
         ["what", "median ms", "p90 ms", "max ms"])
     series = {"the bare program: fork, exec, listen, answer": [ms_from_start_to_answer(lab) for _ in range(size["kills"])]}
-    if lab.has_pando:
-        series["Pando: kill, reap, fork, exec, listen, answer"] = [ms_from_kill_to_answer(lab) for _ in range(size["kills"])]
+    for mode in lab.modes:
+        what = f"Pando, {mode}: kill, reap, fork, exec, listen, answer"
+        series[what] = [ms_from_kill_to_answer(lab, mode) for _ in range(size["kills"])]
+        table.notes.append(target(f"Pando, {mode}: median < 5 ms", median(series[what]), lambda ms: ms < 5, 2, " ms"))
     for what, times in series.items():
         table.rows.append([what, number(median(times), 2), number(quantiles(times, n=10)[-1], 2), number(max(times), 2)])
-    respawn = median(times) if lab.has_pando else None
-    table.notes = [
-        target("median < 5 ms", respawn, lambda ms: ms < 5, 2, " ms"),
-        "The connection waits in the queue, which Pando holds open, until the successor accepts it."]
+    table.notes.append("The connection waits in the queue, which Pando holds open, until the successor accepts it.")
     return table
 
 
@@ -272,19 +265,18 @@ def table_idle(lab, size):
     workers = 100
     progress(f"{workers} idle workers")
     table = Table(f"5. {workers} idle C workers, {size['idle_seconds']} s", ["process", "CPU ms", "% of a core", "RSS MB"])
-    total = None
-    if lab.has_pando:
+    for mode in lab.modes:
         port = free_port()
-        with lab.run_pando(workers, [lab.epoll_server, port], port) as server:
+        with lab.run_pando(mode, workers, [lab.epoll_server, port], port) as server:
             time.sleep(2)
             before = [cpu_ns(pid) for pid in server.supervisor]
             time.sleep(size["idle_seconds"])
             used_ms = [(cpu_ns(pid) - ns) / 1e6 for pid, ns in zip(server.supervisor, before)]
             memory = [memory_bytes(pid)[0] / 1e6 for pid in server.supervisor]
-        total = sum(used_ms) / 10 / size["idle_seconds"]
         for name, ms, mb in zip(("keeper", "primary"), used_ms, memory):
-            table.rows.append([name, number(ms, 2), number(ms / 10 / size["idle_seconds"], 4), number(mb, 1)])
-    table.notes.append(target("keeper + primary < 0.1 % of a core", total, lambda percent: percent < 0.1, 4, " %"))
+            table.rows.append([f"{mode}: {name}", number(ms, 2), number(ms / 10 / size["idle_seconds"], 4), number(mb, 1)])
+        total = sum(used_ms) / 10 / size["idle_seconds"]
+        table.notes.append(target(f"{mode}: keeper + primary < 0.1 % of a core", total, lambda percent: percent < 0.1, 4, " %"))
     return table
 
 
@@ -314,6 +306,25 @@ def parse_arguments():
     return arguments
 
 
+def measure_all(lab, tables, head):
+    """Prints each table when it is done; returns them."""
+    start, done = time.monotonic(), []
+    with one_scheduling_group() as grouped:
+        if not grouped and Path("/proc/sys/kernel/sched_autogroup_enabled").exists():
+            head.append("no cpu cgroup of our own: the kernel's autogroups, if enabled, take part in the comparison")
+        print("\n".join(head) + "\n", flush=True)
+        for table in tables:
+            done.append(table())
+            print(done[-1].text(), flush=True)
+    print(f"took {time.monotonic() - start:.0f} s")
+    return done
+
+
+def write_results(head, done):
+    lines = ["# Benchmarks", "", *(f"* {line}" for line in head), "", "Written by `bench/bench.py --write`, which says how it measures.", ""]
+    (BENCH / "results.md").write_text("\n".join(lines) + "\n" + "\n".join(table.markdown() for table in done))
+
+
 def main():
     arguments = parse_arguments()
     build, size = arguments.build.resolve(), QUICK if arguments.quick else FULL
@@ -328,24 +339,14 @@ def main():
         "5": lambda: table_idle(lab, size),
     }
     wanted = arguments.only.split(",") if arguments.only else list(tables)
-
-    start = time.monotonic()
     head = [
         *machine(lab),
         f"{size['rounds']} interleaved rounds of {size['seconds']} s, each after {size['warm_up']:,} requests to warm up (table 2: "
         f"{size['short_seconds']} s); nothing pinned; medians (and ranges) over the rounds",
         *build_warnings(build)]
-    print("\n".join(head) + "\n", flush=True)
-    done = []
-    for name in wanted:
-        done.append(tables[name]())
-        print(done[-1].text(), flush=True)
-    print(f"took {time.monotonic() - start:.0f} s")
-
+    done = measure_all(lab, [tables[name] for name in wanted], head)
     if arguments.write:
-        lines = ["# Benchmarks", "", *(f"* {line}" for line in head), "",
-                 "Written by `bench/bench.py --write`, which says how it measures.", ""]
-        (BENCH / "results.md").write_text("\n".join(lines) + "\n" + "\n".join(table.markdown() for table in done))
+        write_results(head, done)
 
 
 if __name__ == "__main__":

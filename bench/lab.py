@@ -102,6 +102,35 @@ def ask(port, timeout=10):
     return answer.partition(b"\r\n\r\n")[2].decode()
 
 
+@contextlib.contextmanager
+def one_scheduling_group():
+    """Puts us, and so all that we start, into one cpu cgroup; yields whether that went well.
+
+    Else the kernel's autogroups divide the cores by session: Node's cluster is one session, Pando's workers have one each, and
+    in the same contest with the load generator they would get different shares. A service of systemd has no autogroups either.
+    """
+    for root, weight in (("/sys/fs/cgroup/cpu", "cpu.shares"), ("/sys/fs/cgroup", "cpu.weight")):
+        group = Path(root) / f"pando-bench-{os.getpid()}"
+        with contextlib.suppress(OSError):
+            group.mkdir()
+            if (group / weight).exists():
+                (group / "cgroup.procs").write_text(str(os.getpid()))
+                break
+            group.rmdir()
+    else:
+        yield False
+        return
+    try:
+        yield True
+    finally:
+        (group.parent / "cgroup.procs").write_text(str(os.getpid()))
+        for _ in range(20):  # until the last zombie is reaped
+            with contextlib.suppress(OSError):
+                group.rmdir()
+                break
+            time.sleep(0.1)
+
+
 # --- servers ---
 
 
@@ -125,11 +154,21 @@ class Lab:
         self.epoll_server = build / "bench/epoll_server"
         self.scratch = tempfile.TemporaryDirectory(prefix="pando-bench-")
         self.log = Path(self.scratch.name) / "servers.log"
-        self.has_pando = self.pando.exists()
-        self.pando_mode = None  # what the last instance's status called its mode
         for program in (self.load_generator, self.epoll_server):
             if not program.exists():
                 raise LabError(f"{program} is not there: build first (meson compile -C {build})")
+        self.modes = self.find_modes()
+
+    def find_modes(self):
+        """The balance modes that can be measured here: pull always, slot if the kernel and our rights give it."""
+        if not self.pando.exists():
+            return []
+        port = free_port()
+        try:
+            with self.run_pando("slot", 1, [self.epoll_server, port], port):
+                return ["pull", "slot"]
+        except LabError:
+            return ["pull"]
 
     def environment(self, **more):
         return {**os.environ, "PANDO_DIR": self.scratch.name, **{name: str(value) for name, value in more.items()}}
@@ -182,9 +221,10 @@ class Lab:
             raise LabError(f"`pando status --json` printed no JSON: {answer.stdout[:200]!r}") from None
 
     @contextlib.contextmanager
-    def run_pando(self, workers, command, port):
+    def run_pando(self, mode, workers, command, port):
         name = f"bench-{port}"
-        with self.spawned([self.pando, "run", "-n", name, "-w", workers, "--", *command], PORT=port) as process:
+        options = ["-n", name, "-w", workers, "--balance-mode", mode]
+        with self.spawned([self.pando, "run", *options, "--", *command], PORT=port) as process:
             status = None
 
             def is_ready():
@@ -193,7 +233,8 @@ class Lab:
                 return status and status["ready"] == workers
 
             self.wait_for("pando run", is_ready, process)
-            self.pando_mode = status["mode"]
+            if status["mode"] != mode:
+                raise LabError(f"pando run --balance-mode {mode} runs in mode {status['mode']}{self.log_tail()}")
             supervisor = [status["keeper_pid"], status["primary_pid"]]
             everybody = [status["keeper_pid"], *descendants(status["keeper_pid"])]
             yield Server(port, supervisor, [pid for pid in everybody if pid not in supervisor])

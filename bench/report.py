@@ -59,11 +59,13 @@ def output_of(*command):
 
 
 def machine(lab):
-    models = [line.split(":")[1].strip() for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("model name")]
+    cpuinfo = Path("/proc/cpuinfo").read_text().splitlines()
+    models = [line.split(":")[1].strip() for line in cpuinfo if line.startswith("model name")]
     total_kb = int(Path("/proc/meminfo").read_text().split()[1])
-    version = output_of(lab.pando, "--version") if lab.has_pando else "Pando: not built"
+    version = output_of(lab.pando, "--version") if lab.modes else "Pando: not built"
     load = ", ".join(f"{value:.2f}" for value in os.getloadavg())
+    cpu = f"{models[0] if models else 'unknown CPU'}, {len(os.sched_getaffinity(0))} cores"
     return [
-        f"{platform.machine()}, {models[0] if models else 'unknown CPU'}, {len(os.sched_getaffinity(0))} cores, {total_kb / 1048576:.1f} GiB",
+        f"{platform.machine()}, {cpu}, {total_kb / 1048576:.1f} GiB",
         f"Linux {platform.release()}; {version}; Node {output_of('node', '--version')}; uid {os.geteuid()}; load {load}",
     ]

@@ -8,7 +8,7 @@
 # When everything is there it does nothing, at once. It needs root or sudo only when a package is missing.
 set -eu
 
-RUN="gcc libc6-dev meson ninja-build pkg-config libuv1-dev libseccomp-dev libjansson-dev libcmocka-dev"
+RUN="gcc libc6-dev meson ninja-build pkg-config libuv1-dev libseccomp-dev libjansson-dev libcmocka-dev clang libbpf-dev bpftool"
 TEST="python3 python3-pytest python3-pytest-xdist python3-uvicorn golang-go ruby ruby-webrick php-cli perl
       curl libcap2-bin util-linux iproute2 valgrind"
 BENCH=python3

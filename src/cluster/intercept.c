@@ -442,6 +442,7 @@ static void handle(struct intercept *intercept, struct worker *worker, const str
                                 .fd = (int)notif->data.args[0]};
     int r = 0;
     if (question.tgid <= 0) return;
+    intercept->asked_ns = clock_now_ns();
     switch (decide(&question, &notif->data)) {
         case VERDICT_ANSWER: r = notify_answer(worker->listener, question.id, question.error, question.value); break;
         case VERDICT_CONTINUE: r = notify_continue(worker->listener, question.id); break;

@@ -36,7 +36,8 @@ struct intercept {
     struct handed handed;
     struct intercept_bound bound[INTERCEPT_BOUND_MAX];
     int bound_next;
-    void *arg;  // of the callbacks
+    uint64_t asked_ns;  // when the call that is being answered was received
+    void *arg;          // of the callbacks
     void (*on_listen)(void *arg, struct worker *worker, int address);  // address -1: a port of its own (port 0)
     void (*on_hidden)(void *arg, struct worker *worker);               // its memory may not be read: the other way is needed
 };

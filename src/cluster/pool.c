@@ -182,7 +182,7 @@ static void begin_judging(struct pool *pool, int address, uint64_t now_ns) {
 
 static void on_listen(void *arg, struct worker *worker, int address) {
     struct pool *pool = arg;
-    uint64_t now = clock_now_ns();
+    uint64_t now = pool->intercept.asked_ns;
     if (worker->record->first_listen_ns == 0) worker->record->first_listen_ns = now;
     if (address >= 0) worker->record->addresses |= UINT64_C(1) << address;
     note_generation_address(pool, worker, address, now);

@@ -31,7 +31,8 @@ enum { EVENTS_A_TURN = 64, EVIDENCE_SIZE = 1024 };
 // ---- watching
 
 static bool is_watched(const struct worker *worker) {
-    return worker_state(worker) == WORKER_SERVING && (worker->record->queued_ns != 0 || worker->record->stuck_ns != 0);
+    const struct record_worker *record = worker->record;
+    return worker_state(worker) == WORKER_SERVING && (record->queued_ns != 0 || record->steered_away || record->frozen);
 }
 
 static uint64_t accepted(const struct steer_numbers *numbers) {
@@ -82,6 +83,13 @@ static void steer_away(struct pool *pool, struct worker *worker, bool away) {
     pool_update_live(pool, worker);
 }
 
+// Nothing waits there now. Whether it is still stuck will be seen when something does.
+static void probe(struct pool *pool, struct worker *worker) {
+    worker->record->queued_ns = 0;
+    steer_away(pool, worker, false);
+    watch_again(pool, worker);
+}
+
 static void end_stuck(struct pool *pool, struct worker *worker) {
     worker->record->stuck_ns = worker->record->queued_ns = 0;
     steer_away(pool, worker, false);
@@ -92,7 +100,8 @@ static void try_rescue(struct pool *pool, struct worker *worker, int queued, uin
     if (pool->launch->no_rescue || now_ns < worker->record->rescue_ns || !somebody_is_better_off(pool, worker, queued)) return;
     steer_away(pool, worker, true);
     worker->record->rescue_ns = now_ns + RESCUE_AGAIN_NS;
-    worker->record->probe_ns = now_ns + PROBE_NS;
+    uint64_t hang_ns = pool->launch->hang_timeout_ns;
+    worker->record->probe_ns = now_ns + (hang_ns > 0 && hang_ns < PROBE_NS ? hang_ns : PROBE_NS);
     if (pool_group_is_stopped(pool, worker->record->pid))  // by a debugger: it stays stopped, and is as good as frozen
         steer_move_queues(&pool->listeners, worker->slot);
     else
@@ -154,14 +163,13 @@ static void look_stuck(struct pool *pool, struct worker *worker, const struct st
         end_stuck(pool, worker);
         return;
     }
-    if (procinfo_read(worker->record->pid, &info) == 0 && is_hung(pool, worker, &info, now_ns)) {
+    bool waited = numbers->queued > 0 && now_ns - worker->record->queued_ns >= pool->launch->rescue_after_ns;
+    if (waited && procinfo_read(worker->record->pid, &info) == 0 && is_hung(pool, worker, &info, now_ns))
         replace(pool, worker, &info, now_ns);
-        return;
-    }
-    if (numbers->queued > 0)
+    else if (waited)
         try_rescue(pool, worker, numbers->queued, now_ns);
-    else if (worker->record->steered_away && now_ns >= worker->record->probe_ns)
-        steer_away(pool, worker, false);
+    else if (numbers->queued == 0 && now_ns >= worker->record->probe_ns)
+        probe(pool, worker);
 }
 
 static void look(struct pool *pool, struct worker *worker, uint64_t now_ns) {

@@ -141,30 +141,29 @@ struct scan {
     uint32_t bank, slot, position, from, end;
 };
 
-// The reading of kernel memory takes the form of a call, before which the compiler saves its registers: so what can be
-// read without is read first.
+static __always_inline void scan_slot(struct scan *scan, const struct steering_bank *bank, uint32_t position) {
+    uint32_t slot = slot_at(bank, position);
+    uint64_t load = load_of(slot);
+    if (!is_less(load, scan->best)) return;  // the best so far has nobody waiting: no need to look at the queue
+    uint64_t address = memory.seat[slot].address;
+    if (CAN_LOOK && address != 0) {
+        load |= (uint64_t)READ(struct sock, address, sk_ack_backlog) << 32;
+        if (!is_less(load, scan->best)) return;
+        load += (uint64_t)(uint32_t)READ(struct inet_connection_sock, address, icsk_accept_queue.young.counter) << 32;
+        if (!is_less(load, scan->best)) return;
+    }
+    scan->best = load;
+    scan->slot = slot;
+    scan->position = position;
+}
+
 static long scan_block(uint32_t index, void *arg) {
     struct scan *scan = arg;
     const struct steering_bank *bank = &memory.bank[scan->bank & 1];
-    uint32_t slot[BLOCK], load[BLOCK];
     uint32_t from = scan->from + index * BLOCK, left = scan->end - from;
     for (uint32_t i = 0; i < BLOCK; i++) {
-        slot[i] = slot_at(bank, from + i);
-        load[i] = load_of(slot[i]);
-    }
-    for (uint32_t i = 0; i < BLOCK; i++) {
         if (i >= left) return 1;
-        if (!is_less(load[i], scan->best)) continue;  // the best so far has nobody waiting: no need to look at the queue
-        uint64_t address = memory.seat[slot[i]].address, waiting = 0;
-        if (CAN_LOOK && address != 0) {
-            waiting = (uint64_t)READ(struct sock, address, sk_ack_backlog) << 32;
-            if (!is_less(waiting | load[i], scan->best)) continue;
-            waiting += (uint64_t)(uint32_t)READ(struct inet_connection_sock, address, icsk_accept_queue.young.counter) << 32;
-            if (!is_less(waiting | load[i], scan->best)) continue;
-        }
-        scan->best = waiting | load[i];
-        scan->slot = slot[i];
-        scan->position = from + i;
+        scan_slot(scan, bank, from + i);
     }
     return scan->best == 0;
 }

@@ -246,7 +246,8 @@ def test_a_hung_worker_is_replaced_and_the_log_says_how_it_hung(slot, how):
     for client in [ask(port, "/") for _ in range(4)]:
         assert b"pid " in client.recv(4096)
         client.close()
-    instance.wait_log("hangs: state", deadline=30)
+    with Load(port, clients=2, pause=0.05):  # it is given one now and then, to see what becomes of it
+        instance.wait_log("hangs: state", deadline=40)
     instance.wait_ready()
     assert len(set(before.values()) - set(instance.pids().values())) == 1
     hung.close()
