@@ -416,8 +416,10 @@ static uint64_t next_deadline(const struct pool *pool, uint64_t now_ns) {
         if (record->state == WORKER_DRAINING && !record->told) next = earlier(next, record->next_look_ns);
         if (record->state == WORKER_STARTING && record->first_listen_ns != 0 && settles_ns > now_ns) next = earlier(next, settles_ns);
     }
-    for (int a = 0; a < RECORD_ADDRESS_MAX; a++)
-        if (pool->record->address[a].used && pool->record->address[a].listened) next = earlier(next, pool->record->address[a].look_ns);
+    for (int a = 0; a < RECORD_ADDRESS_MAX; a++) {
+        const struct record_address *at = &pool->record->address[a];
+        if (at->used && at->listened && !at->judged) next = earlier(next, at->look_ns);
+    }
     if (pool->record->intercept == LAUNCH_INTERCEPT_HAND) next = earlier(next, now_ns + SWEEP_NS);
     return next;
 }
