@@ -14,7 +14,7 @@ extern "C" {
 #endif
 
 #define PANDO_API __attribute__((visibility("default")))
-#define PANDO_PRINTF(format, first) __attribute__((format(printf, format, first)))
+#define PANDO_PRINTF(at, first) __attribute__((format(printf, at, first)))
 
 // Bytes that somebody else owns. Not NUL-terminated unless a function says so; data is never NULL-checked when len is 0.
 struct pando_str {

@@ -66,7 +66,8 @@ static void take_down(struct conn *conn) {
     block_give(&server->blocks, &conn->out);
     wheel_remove(&conn->timer);
     list_remove(&conn->link);
-    uv_close((uv_handle_t *)&conn->poll, on_handle_closed);
+    if (conn->memory_over) *conn->memory_over = true;
+    uv_close((uv_handle_t *)&conn->poll, on_handle_closed);  // or `turn`: both begin as a handle
     if (conn->fd >= 0) close(conn->fd);
     conn->fd = -1;
     server->stats.connections--;
@@ -101,6 +102,13 @@ static void move_down(struct block *in, uint32_t floor) {
     in->end = floor + (uint32_t)len;
 }
 
+static ssize_t take_memory(struct conn *conn, char *out, size_t room) {
+    size_t len = conn->memory_input.len < room ? conn->memory_input.len : room;
+    if (len) memcpy(out, conn->memory_input.data, len);
+    conn->memory_input = (struct pando_str){conn->memory_input.data + len, conn->memory_input.len - len};
+    return (ssize_t)len;
+}
+
 static void fill(struct conn *conn) {
     if (!conn->in && !(conn->in = block_take(&conn->server->blocks))) {
         conn->broken = true;
@@ -109,7 +117,7 @@ static void fill(struct conn *conn) {
     struct block *in = conn->in;
     if (in->start == in->end || !block_room(in)) move_down(in, input_floor(conn));
     if (!block_room(in)) return;
-    ssize_t len = recv(conn->fd, in->data + in->end, block_room(in), 0);
+    ssize_t len = conn->memory_output ? take_memory(conn, in->data + in->end, block_room(in)) : recv(conn->fd, in->data + in->end, block_room(in), 0);
     conn->server->stats.reads++;
     if (len > 0) {
         in->end += (uint32_t)len;
@@ -133,6 +141,24 @@ static void on_progress(struct conn *conn, size_t len) {
     conn->stall_bytes += len;
 }
 
+static ssize_t send_gathered(struct conn *conn, struct msghdr *message, int flags) {
+    if (conn->memory_output) {
+        size_t before = conn->memory_output->len;
+        for (size_t i = 0; i < message->msg_iovlen; i++) buf_append(conn->memory_output, message->msg_iov[i].iov_base, message->msg_iov[i].iov_len);
+        return (ssize_t)(conn->memory_output->len - before);
+    }
+    if (message->msg_iovlen == 1) return send(conn->fd, message->msg_iov->iov_base, message->msg_iov->iov_len, flags);
+    return sendmsg(conn->fd, message, flags);
+}
+
+static ssize_t send_file(struct conn *conn, struct pando_exchange *exchange, size_t want) {
+    if (!conn->memory_output) return sendfile(conn->fd, exchange->file_fd, &exchange->file_at, want);
+    char bytes[16384];
+    ssize_t len = pread(exchange->file_fd, bytes, want < sizeof bytes ? want : sizeof bytes, exchange->file_at);
+    if (len > 0) buf_append(conn->memory_output, bytes, (size_t)len), exchange->file_at += len;
+    return len;
+}
+
 // One gathered write of `out` and the exchange's tail. True: all of it left.
 static bool write_gathered(struct conn *conn) {
     struct pando_exchange *exchange = conn->exchange;
@@ -141,7 +167,7 @@ static bool write_gathered(struct conn *conn) {
     if (tail_len) iov[1].iov_base = (char *)(uintptr_t)exchange->tail.data;
     int flags = MSG_NOSIGNAL | (exchange && exchange->file_left ? MSG_MORE : 0);
     struct msghdr message = {.msg_iov = out_len ? iov : iov + 1, .msg_iovlen = out_len && tail_len ? 2 : 1};
-    ssize_t sent = message.msg_iovlen == 1 ? send(conn->fd, message.msg_iov->iov_base, message.msg_iov->iov_len, flags) : sendmsg(conn->fd, &message, flags);
+    ssize_t sent = send_gathered(conn, &message, flags);
     conn->server->stats.writes++;
     if (sent < 0) {
         if (errno == EAGAIN || errno == ENOBUFS) on_blocked(conn);
@@ -160,7 +186,7 @@ static bool write_file(struct conn *conn) {
     struct pando_exchange *exchange = conn->exchange;
     for (int i = 0; i < SENDFILE_BURST && exchange->file_left; i++) {
         size_t want = exchange->file_left < SENDFILE_BYTES ? (size_t)exchange->file_left : SENDFILE_BYTES;
-        ssize_t sent = sendfile(conn->fd, exchange->file_fd, &exchange->file_at, want);
+        ssize_t sent = send_file(conn, exchange, want);
         conn->server->stats.writes++;
         if (sent < 0 && errno == EINTR) continue;
         if (sent < 0 && errno == EAGAIN) break;
@@ -325,7 +351,7 @@ static bool step_flush(struct conn *conn) {
     block_give(&conn->server->blocks, &conn->in);
     if (has_output(conn)) return false;
     if (!conn->linger_after || conn->eof) return conn_move(conn, CONN_CLOSED), true;
-    shutdown(conn->fd, SHUT_WR);
+    if (conn->fd >= 0) shutdown(conn->fd, SHUT_WR);
     conn->discarded = 0;
     conn_move(conn, CONN_LINGER);
     return true;
@@ -422,11 +448,20 @@ static void on_poll(uv_poll_t *poll, int status, int events) {
     conn_run(conn);
 }
 
+static void on_memory_turn(uv_idle_t *idle) {
+    struct conn *conn = idle->data;
+    uv_idle_stop(idle);
+    fill(conn);
+    conn_run(conn);
+}
+
 static void settle(struct conn *conn) {
     if (!conn->exchange && conn->in && !block_len(conn->in)) block_give(&conn->server->blocks, &conn->in);
     int wanted = (wants_input(conn) ? UV_READABLE : 0) | (conn->blocked ? UV_WRITABLE : 0);
     if (!wanted) wanted = UV_PRIORITIZED;  // only to hear that the connection is gone
-    if (wanted != conn->polled) {
+    if (conn->memory_output) {
+        if (wants_input(conn) && !uv_is_active((uv_handle_t *)&conn->turn)) uv_idle_start(&conn->turn, on_memory_turn);
+    } else if (wanted != conn->polled) {
         conn->polled = (uint8_t)wanted;
         uv_poll_start(&conn->poll, wanted, on_poll);
     }
@@ -446,6 +481,17 @@ void conn_run(struct conn *conn) {
 
 // ---- from outside
 
+static void start(struct conn *conn, struct pando_server *server, int fd) {
+    conn->server = server;
+    conn->fd = fd;
+    conn->entered_ms = server_now_ms(server);
+    list_append(&server->conns, &conn->link);
+    wheel_node_init(&conn->timer);
+    server->stats.accepted++;
+    server->stats.connections++;
+    settle(conn);
+}
+
 int conn_open_take(struct pando_server *server, int fd) {
     struct conn *conn = calloc(1, sizeof *conn);
     int result = conn ? uv_poll_init(server->loop, &conn->poll, fd) : -ENOMEM;
@@ -454,15 +500,20 @@ int conn_open_take(struct pando_server *server, int fd) {
         close(fd);
         return result;
     }
-    conn->server = server;
     conn->poll.data = conn;
-    conn->fd = fd;
-    conn->entered_ms = server_now_ms(server);
-    list_append(&server->conns, &conn->link);
-    wheel_node_init(&conn->timer);
-    server->stats.accepted++;
-    server->stats.connections++;
-    settle(conn);
+    start(conn, server, fd);
+    return 0;
+}
+
+int conn_open_memory(struct pando_server *server, struct pando_str input, struct buf *output, bool *out_over) {
+    struct conn *conn = calloc(1, sizeof *conn);
+    if (!conn) return -ENOMEM;
+    uv_idle_init(server->loop, &conn->turn);
+    conn->turn.data = conn;
+    conn->memory_input = input;
+    conn->memory_output = output;
+    conn->memory_over = out_over;
+    start(conn, server, -1);
     return 0;
 }
 

@@ -4,6 +4,7 @@
 
 #include <uv.h>
 
+#include "buf.h"
 #include "exchange.h"
 
 enum conn_state {
@@ -21,7 +22,10 @@ extern const char *const conn_state_name[CONN_STATE_COUNT];
 bool conn_may_move(enum conn_state from, enum conn_state to);
 
 struct conn {
-    uv_poll_t poll;
+    union {
+        uv_poll_t poll;
+        uv_idle_t turn;     // of a connection in memory: its turn of the loop
+    };
     struct pando_server *server;      // borrowed
     struct list_node link;            // server.conns
     struct wheel_node timer;          // server.wheel
@@ -31,13 +35,18 @@ struct conn {
     uint64_t stall_from_ms, stall_bytes, progress_ms;  // of a slow reader
     uint64_t read_ms, discarded;
     uint32_t requests;
-    int fd;  // owned
+    int fd;  // owned; -1: a connection in memory
+    struct pando_str memory_input;  // borrowed
+    struct buf *memory_output;      // borrowed
+    bool *memory_over;              // borrowed
     enum conn_state state;
     uint8_t polled;  // UV_READABLE...
     bool running, fresh, eof, broken, last, blocked, linger_after;
 };
 
 int conn_open_take(struct pando_server *server, int fd);  // 0 or -errno
+// A connection without a socket: `input` is all it sends, what it gets is appended to `output` (borrowed until *out_over).
+int conn_open_memory(struct pando_server *server, struct pando_str input, struct buf *output, bool *out_over);
 void conn_run(struct conn *conn);        // go on: something has changed
 void conn_on_timeout(struct conn *conn);
 void conn_on_drain(struct conn *conn);   // the server is closing

@@ -438,6 +438,7 @@ void pando_exchange_abort(struct pando_exchange *x) {
 
 int pando_exchange_upgrade(struct pando_exchange *x, pando_upgrade_fn on_socket, void *arg) {
     if (!x->conn || x->ended) return -EPIPE;
+    if (x->conn->fd < 0) return -ENOTSUP;
     if ((!x->head.upgrade.len && x->head.method != H1_CONNECT) || x->head_sent || x->head.framing != H1_NO_BODY) return -EINVAL;
     x->on_upgrade = on_socket;
     x->upgrade_arg = arg;
