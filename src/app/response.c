@@ -374,7 +374,9 @@ static const char *normalise(struct pando_ctx *ctx, const char *url) {
         *to++ = in_path && rest.data[i] == '\\' ? '/' : rest.data[i];
     }
     *to = '\0';
-    return out;
+    char *encoded = pando_alloc(ctx, 3 * (size_t)(to - out) + 1);
+    url_encode(out, (size_t)(to - out), encoded);
+    return encoded;
 }
 
 int pando_redirect(pando_ctx *ctx, const char *url) {

@@ -191,12 +191,23 @@ struct allowed {
     bool any;
 };
 
+static bool lists(const char *list, const char *method) {
+    size_t len = strlen(method);
+    for (const char *at = list; (at = strstr(at, method)); at += len)
+        if ((at == list || at[-1] == ' ') && (!at[len] || at[len] == ',')) return true;
+    return false;
+}
+
 static void allow(struct allowed *allowed, const char *method) {
-    if (!strcmp(method, "*")) method = "GET, HEAD, POST, PUT, DELETE, PATCH, OPTIONS";
-    size_t len = strlen(allowed->text);
-    if (!h1_has_token(allowed->text, len, method[1] ? "" : method) && !strstr(allowed->text, method))
-        snprintf(allowed->text + len, sizeof allowed->text - len, "%s%s%s", len ? ", " : "", !strcmp(method, "GET") ? "HEAD, " : "", method);
+    static const char *const every[] = {"GET", "HEAD", "POST", "PUT", "DELETE", "PATCH", "OPTIONS"};
     allowed->any = true;
+    if (!strcmp(method, "*")) {
+        for (size_t i = 0; i < sizeof every / sizeof *every; i++) allow(allowed, every[i]);
+        return;
+    }
+    size_t len = strlen(allowed->text);
+    if (lists(allowed->text, method)) return;
+    snprintf(allowed->text + len, sizeof allowed->text - len, "%s%s%s", len ? ", " : "", !strcmp(method, "GET") && !lists(allowed->text, "HEAD") ? "HEAD, " : "", method);
 }
 
 static bool anybody_serves(const pando_router *router, enum h1_method method, const char *text) {
@@ -215,7 +226,6 @@ static void answer_method(pando_ctx *ctx, const pando_router *router, const stru
         pando_set(ctx, "Allow", "%s", allowed->text);
     } else if (method == H1_OPTIONS) {
         pando_body_static(ctx, PANDO_STR(""));
-        pando_remove(ctx, "Content-Type");
         pando_set(ctx, "Allow", "%s", allowed->text);
     } else {
         pando_set_status(ctx, 405);
