@@ -99,7 +99,7 @@ void pando_use_router_take(pando_app *app, pando_router *router) {
 // The app's own routes stand where the first of them was added; a pando_use in between starts a new router behind it.
 pando_router *pando_app_router(pando_app *app) {
     if (!app->tail_router) {
-        pando_router *router = pando_router_new(&(struct pando_router_options){.no_methods = true});
+        pando_router *router = pando_router_new(NULL);
         if (!router) out_of_memory();
         pando_use_router_take(app, router);
         app->tail_router = router;
