@@ -36,11 +36,11 @@ ssize_t url_decode(const char *text, size_t len, bool plus, char *out) {
             int a = i + 2 < len ? hex(text[i + 1]) : -1, b = i + 2 < len ? hex(text[i + 2]) : -1;
             if (a < 0 || b < 0) return -EILSEQ;
             c = (char)(a << 4 | b);
-            if (!c) return -EILSEQ;
             i += 2;
         } else if (c == '+' && plus) {
             c = ' ';
         }
+        if (!c) return -EILSEQ;
         high |= (unsigned char)c >= 0x80;
         out[to++] = c;
     }

@@ -9,7 +9,7 @@
 //                     \-- refused ------------------------------------------> FLUSH ---> LINGER ---> CLOSED
 //
 // Everything that happens (bytes, room, an answer, a deadline) is noted in the connection; conn_run then takes steps until
-// nothing more can be done, writes what has gathered, and `settle` derives from the state what to poll and the one deadline.
+// nothing more can be done, writes what has gathered, and `conn_settle` derives from the state what to poll and the one deadline.
 // Bytes are read into `in` and answers gather in `out`: both blocks are borrowed from the server's pool and given back as
 // soon as they are empty, so that an idle connection owns neither.
 //
@@ -92,6 +92,7 @@ static bool has_output(const struct conn *conn) {
 static uint32_t input_floor(const struct conn *conn) {
     const struct pando_exchange *exchange = conn->exchange;
     if (!exchange || !exchange->base || !conn->in) return 0;
+    if (exchange->lent) return conn->in->start;
     return (uint32_t)(exchange->base + exchange->head.size - conn->in->data);
 }
 
@@ -455,7 +456,7 @@ static void on_memory_turn(uv_idle_t *idle) {
     conn_run(conn);
 }
 
-static void settle(struct conn *conn) {
+void conn_settle(struct conn *conn) {
     if (!conn->exchange && conn->in && !block_len(conn->in)) block_give(&conn->server->blocks, &conn->in);
     int wanted = (wants_input(conn) ? UV_READABLE : 0) | (conn->blocked ? UV_WRITABLE : 0);
     if (!wanted) wanted = UV_PRIORITIZED;  // only to hear that the connection is gone
@@ -476,7 +477,7 @@ void conn_run(struct conn *conn) {
         if (conn->broken && conn->state != CONN_CLOSED) conn_move(conn, CONN_CLOSED);
     } while (conn->state != CONN_CLOSED && !conn->blocked && has_output(conn) && (conn_flush(conn) || conn->broken));
     conn->running = false;
-    if (conn->state != CONN_CLOSED) settle(conn);
+    if (conn->state != CONN_CLOSED) conn_settle(conn);
 }
 
 // ---- from outside
@@ -489,7 +490,7 @@ static void start(struct conn *conn, struct pando_server *server, int fd) {
     wheel_node_init(&conn->timer);
     server->stats.accepted++;
     server->stats.connections++;
-    settle(conn);
+    conn_settle(conn);
 }
 
 int conn_open_take(struct pando_server *server, int fd) {
@@ -527,7 +528,7 @@ void conn_on_timeout(struct conn *conn) {
 
 void conn_on_drain(struct conn *conn) {
     conn->last = true;
-    if (conn->state != CONN_CLOSED) settle(conn);
+    if (conn->state != CONN_CLOSED) conn_settle(conn);
 }
 
 void conn_close_now(struct conn *conn) {

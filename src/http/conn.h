@@ -48,6 +48,7 @@ int conn_open_take(struct pando_server *server, int fd);  // 0 or -errno
 // A connection without a socket: `input` is all it sends, what it gets is appended to `output` (borrowed until *out_over).
 int conn_open_memory(struct pando_server *server, struct pando_str input, struct buf *output, bool *out_over);
 void conn_run(struct conn *conn);        // go on: something has changed
+void conn_settle(struct conn *conn);     // derives from the state what to poll and the deadline
 void conn_on_timeout(struct conn *conn);
 void conn_on_drain(struct conn *conn);   // the server is closing
 void conn_close_now(struct conn *conn);

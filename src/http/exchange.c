@@ -183,6 +183,7 @@ static enum pando_read wait_for_body(struct pando_exchange *x) {
     if (!x->wait_from_ms) x->wait_from_ms = server_now_ms(x->server);
     x->wants_readable = true;
     conn->fresh = false;
+    if (!conn->running) conn_settle(conn);  // there is room again: poll for it
     return PANDO_READ_WAIT;
 }
 
@@ -191,6 +192,7 @@ enum pando_read pando_exchange_read(struct pando_exchange *x, struct pando_str *
     if (x->body_failed || !x->conn) return PANDO_READ_FAILED;
     if (x->body.framing == H1_LENGTH && x->head.length > x->body_limit) return fail_body(x, 413);
     struct conn *conn = x->conn;
+    x->lent = false;
     for (;;) {
         struct h1_piece piece;
         enum h1_result result = h1_body_step(&x->body, conn->in ? conn->in->data + conn->in->start : NULL, block_len(conn->in), &piece);
@@ -202,6 +204,7 @@ enum pando_read pando_exchange_read(struct pando_exchange *x, struct pando_str *
             x->body_bytes += piece.len;
             if (x->body_bytes > x->body_limit) return fail_body(x, 413);
             *out = (struct pando_str){piece.data, piece.len};
+            x->lent = true;
             return PANDO_READ_DATA;
         }
         if (!piece.used) return wait_for_body(x);
@@ -344,32 +347,44 @@ static void go_on(struct pando_exchange *x) {
 
 int pando_exchange_flush(struct pando_exchange *x) {
     if (!x->conn) return -EPIPE;
-    int result = x->head_sent || x->ended ? 0 : 0;
     if (!x->conn->blocked) conn_flush(x->conn);
     go_on(x);
-    return result;
+    return 0;
 }
 
+// Copies as much as there is room for, behind the head of its chunk.
+static size_t put_piece(struct pando_exchange *x, const char *data, size_t len) {
+    struct block *out = x->conn->out;
+    size_t take = block_room(out) - CHUNK_OVERHEAD;
+    if (len < take) take = len;
+    if (x->chunked) {
+        char head[20];
+        h1_put(out, head, h1_chunk_head(head, take));
+    }
+    h1_put(out, data, take);
+    if (x->chunked) h1_put(out, "\r\n", 2);
+    x->written += take;
+    return take;
+}
+
+// Waits (wants_writable) only while the socket is full, so on_writable never comes from in here.
 ssize_t pando_exchange_write(struct pando_exchange *x, const void *data, size_t len) {
     if (!x->conn || x->ended) return -EPIPE;
+    struct conn *conn = x->conn;
     int result = x->head_sent ? 0 : send_head(x, UINT64_MAX);
     if (result && result != -EAGAIN) return result;
-    struct conn *conn = x->conn;
-    if (result == -EAGAIN || (!x->bodyless && !conn_has_room(conn, WRITE_LOW))) return conn->broken ? -EPIPE : (x->wants_writable = true, 0);
     if (x->declared != UINT64_MAX && len > x->declared - x->written) return -EMSGSIZE;
-    if (x->bodyless) return x->written += len, (ssize_t)len;
-    size_t take = block_room(conn->out) - CHUNK_OVERHEAD;
-    if (len < take) take = len;
-    if (take && x->chunked) {
-        char head[20];
-        h1_put(conn->out, head, h1_chunk_head(head, take));
+    if (!result && x->bodyless) {
+        x->written += len;
+        go_on(x);
+        return (ssize_t)len;
     }
-    h1_put(conn->out, data, take);
-    if (take && x->chunked) h1_put(conn->out, "\r\n", 2);
-    x->written += take;
-    if (take < len) x->wants_writable = true;
+    size_t taken = 0;
+    while (!result && taken < len && conn_has_room(conn, WRITE_LOW)) taken += put_piece(x, (const char *)data + taken, len - taken);
+    if (conn->broken && taken < len) return -EPIPE;
+    x->wants_writable = result || taken < len;
     go_on(x);
-    return (ssize_t)take;
+    return (ssize_t)taken;
 }
 
 static bool put_last_chunk(struct pando_exchange *x, struct block *out) {
@@ -432,6 +447,7 @@ int pando_exchange_end_file(struct pando_exchange *x, int fd, off_t offset, uint
 void pando_exchange_abort(struct pando_exchange *x) {
     if (!x->conn) return;
     x->cut_short = true;
+    conn_flush(x->conn);  // what was said is said
     x->conn->broken = true;
     go_on(x);
 }

@@ -31,6 +31,7 @@ struct pando_exchange {
     uint64_t body_bytes, body_limit, wait_from_ms, wait_bytes;
     int body_status;
     bool body_done, body_failed, wants_readable, continue_sent;
+    bool lent;  // the last piece read is still being looked at: it must not move
 
     // the answer: head out -> (writes) -> ended -> tail and file gone
     bool head_sent, chunked, ended, wants_writable, bodyless, delimited_by_close, cut_short;

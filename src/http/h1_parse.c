@@ -210,6 +210,14 @@ static void add_connection(struct h1_head *head, const char *value, size_t len) 
     if (h1_has_token(value, len, "upgrade")) head->token_upgrade = true;
 }
 
+// The two fields that frame a body are taken only in the form that everybody reads alike: some peers do not trim tabs.
+static bool has_tab_around(const char *value, size_t len) {
+    const char *before = value, *after = value + len;
+    while (before[-1] == ' ') before--;
+    while (*after == ' ') after++;
+    return before[-1] == '\t' || *after == '\t';
+}
+
 // The fields that decide framing and the connection. All others are only stored.
 static enum h1_result add_field(struct h1_head *head, const char *data, struct h1_field field) {
     const char *name = data + field.name.at, *value = data + field.value.at;
@@ -228,8 +236,12 @@ static enum h1_result add_field(struct h1_head *head, const char *data, struct h
     case 10:
         if (same(name, 10, "connection")) add_connection(head, value, len);
         return H1_DONE;
-    case 14: return same(name, 14, "content-length") ? add_length(head, value, len) : H1_DONE;
-    case 17: return same(name, 17, "transfer-encoding") ? add_coding(head, value, len) : H1_DONE;
+    case 14:
+        if (!same(name, 14, "content-length")) return H1_DONE;
+        return has_tab_around(value, len) ? bad(head, 400, "a tab beside Content-Length") : add_length(head, value, len);
+    case 17:
+        if (!same(name, 17, "transfer-encoding")) return H1_DONE;
+        return has_tab_around(value, len) ? bad(head, 400, "a tab beside Transfer-Encoding") : add_coding(head, value, len);
     default: return H1_DONE;
     }
 }
@@ -335,8 +347,8 @@ enum h1_result h1_head_parse(struct h1_head *head, const char *data, size_t len)
 
 // ---- bodies
 
-//   SIZE --;--> EXTENSION --CRLF--> DATA --> DATA_END --> SIZE ...       SIZE 0 --> TRAILER --> END
-enum { SIZE, EXTENSION, SIZE_LF, DATA, DATA_CR, DATA_LF, TRAILER, END };
+//   SIZE --[;NAME[=VALUE or QUOTED]]*--CRLF--> DATA --CRLF--> SIZE ...       size 0 --> TRAILER --> END
+enum { SIZE, NAME, VALUE_OF, QUOTED, PAIR, AFTER_QUOTED, SIZE_LF, DATA, DATA_CR, DATA_LF, TRAILER, END };
 
 void h1_body_init(struct h1_body *body, const struct h1_head *head) {
     *body = (struct h1_body){.framing = head->framing, .left = head->framing == H1_LENGTH ? head->length : 0};
@@ -399,6 +411,29 @@ static int hex(char c) {
     return c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
 }
 
+// One byte of a chunk's extensions: where it leads, -1: nowhere. `digits` says whether the name or value has begun.
+static int next_in_extension(struct h1_body *body, char c) {
+    bool begun = body->digits, token = is((unsigned char)c, TOKEN), ends = c == ';' || c == '\r';
+    int after = c == ';' ? NAME : SIZE_LF;
+    body->digits = !ends;
+    switch (body->state) {
+    case NAME:
+        if (token) return NAME;
+        if (c == '=' && begun) return body->digits = 0, VALUE_OF;
+        return ends && begun ? after : -1;
+    case VALUE_OF:
+        if (token) return VALUE_OF;
+        if (c == '"' && !begun) return QUOTED;
+        return ends && begun ? after : -1;
+    case QUOTED:
+        body->digits = 1;
+        if (c == '"' || c == '\\') return c == '"' ? AFTER_QUOTED : PAIR;
+        return is((unsigned char)c, VALUE) ? QUOTED : -1;
+    case PAIR: return is((unsigned char)c, VALUE) ? QUOTED : -1;
+    default: return ends ? after : -1;
+    }
+}
+
 // The size line and the CRLF after data, byte by byte.
 static enum h1_result step_framing(struct h1_body *body, const char *data, size_t len, struct h1_piece *out) {
     size_t at = 0;
@@ -413,21 +448,22 @@ static enum h1_result step_framing(struct h1_body *body, const char *data, size_
             } else if (!body->digits || (c != ';' && c != '\r')) {
                 return bad_body(body, 400, "a chunk size is not a hexadecimal number");
             } else {
-                body->state = c == ';' ? EXTENSION : SIZE_LF;
-                body->digits = 0;  // from here on: has the extension a first byte?
+                body->state = c == ';' ? NAME : SIZE_LF;
+                body->digits = 0;
             }
             break;
         }
-        case EXTENSION:
-            if (c == '\r' && body->digits) {
-                body->state = SIZE_LF;
-            } else if (!is((unsigned char)c, VALUE) || (!body->digits && !is((unsigned char)c, TOKEN))) {
-                return bad_body(body, 400, "a chunk extension is invalid");
-            } else {
-                body->digits = c != ';';  // "a;" must go on with a name
-                if (++body->extension_bytes > LIMIT_CHUNK_EXTENSION_BYTES) return bad_body(body, 413, "chunk extensions are too large");
-            }
+        case NAME:
+        case VALUE_OF:
+        case QUOTED:
+        case PAIR:
+        case AFTER_QUOTED: {
+            int next = next_in_extension(body, c);
+            if (next < 0) return bad_body(body, 400, "a chunk extension is invalid");
+            if (++body->extension_bytes > LIMIT_CHUNK_EXTENSION_BYTES) return bad_body(body, 413, "chunk extensions are too large");
+            body->state = (uint8_t)next;
             break;
+        }
         case SIZE_LF:
             if (c != '\n') return bad_body(body, 400, "a chunk size line does not end in CR LF");
             body->digits = 0;
