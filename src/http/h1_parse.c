@@ -9,6 +9,9 @@
 #include "h1_parse.h"
 
 #include <string.h>
+#ifdef __SSE2__
+#include <emmintrin.h>
+#endif
 
 const char *const h1_method_name[H1_METHOD_COUNT] = {
     [H1_GET] = "GET",         [H1_HEAD] = "HEAD",       [H1_POST] = "POST",   [H1_PUT] = "PUT",     [H1_DELETE] = "DELETE", [H1_PATCH] = "PATCH",
@@ -37,6 +40,23 @@ static const uint8_t class_of[256] = {
 
 static bool is(unsigned char c, unsigned mask) { return class_of[c] & mask; }
 static char lower(char c) { return c >= 'A' && c <= 'Z' ? (char)(c | 0x20) : c; }
+
+// From `at`, past every byte that a field value may have.
+static size_t skip_value(const char *data, size_t at, size_t len) {
+#ifdef __SSE2__
+    const __m128i tab = _mm_set1_epi8('\t'), del = _mm_set1_epi8(0x7f), highest_control = _mm_set1_epi8(0x1f);
+    while (len - at >= 16) {
+        __m128i bytes = _mm_loadu_si128((const __m128i *)(const void *)(data + at));
+        __m128i control = _mm_cmpeq_epi8(_mm_min_epu8(bytes, highest_control), bytes);
+        __m128i stop = _mm_or_si128(_mm_andnot_si128(_mm_cmpeq_epi8(bytes, tab), control), _mm_cmpeq_epi8(bytes, del));
+        unsigned found = (unsigned)_mm_movemask_epi8(stop);
+        if (found) return at + (unsigned)__builtin_ctz(found);
+        at += 16;
+    }
+#endif
+    while (at < len && is((unsigned char)data[at], VALUE)) at++;
+    return at;
+}
 
 static bool all(const char *text, size_t len, unsigned mask) {
     for (size_t i = 0; i < len; i++)
@@ -331,7 +351,7 @@ enum h1_result h1_head_parse(struct h1_head *head, const char *data, size_t len)
     size_t at = head->scanned;
     for (;;) {
         // The first byte that no line may contain: in a complete line that is its CR.
-        while (at < len && is((unsigned char)data[at], VALUE)) at++;
+        at = skip_value(data, at, len);
         if (at == len || (data[at] == '\r' && at + 1 == len)) break;
         if (data[at] != '\r' || data[at + 1] != '\n') return bad(head, 400, data[at] == '\n' ? "a line ends in LF alone" : "a control character in the head");
         enum h1_result result = on_line(head, data, head->line, at - head->line);
