@@ -22,7 +22,7 @@
 #define COROUTINE_ASAN 0
 #endif
 
-enum { IDLE_MAX = 256, STACK_MIN = 16 * 1024 };
+enum { IDLE_MAX = 256, STACK_MIN = 16 * 1024, FIRST_STACK_BYTES = 8 * 1024 };  // the last: where makecontext writes its first frame
 
 struct coroutine {
     void *sp;         // while it is suspended
@@ -42,7 +42,7 @@ struct coroutine {
 
 void coroutine_switch(void **from, void *to);
 
-#if defined(__x86_64__)
+#if defined(__x86_64__) && !defined(COROUTINE_UCONTEXT)
 __asm__(
     ".text\n.globl coroutine_switch\n.hidden coroutine_switch\n.type coroutine_switch,@function\ncoroutine_switch:\n"
     "  .cfi_startproc\n  endbr64\n"
@@ -57,7 +57,7 @@ static void *first_frame(char *top, void (*entry)(void)) {
     for (int i = 0; i < 6; i++) *--sp = NULL;
     return sp;
 }
-#elif defined(__aarch64__)
+#elif defined(__aarch64__) && !defined(COROUTINE_UCONTEXT)
 __asm__(
     ".text\n.globl coroutine_switch\n.hidden coroutine_switch\n.type coroutine_switch,%function\ncoroutine_switch:\n"
     "  sub sp, sp, #160\n"
@@ -74,7 +74,22 @@ static void *first_frame(char *top, void (*entry)(void)) {
     return sp;
 }
 #else
-#error "coroutine.c knows x86-64 and aarch64"
+#include <ucontext.h>
+// Slower (it also switches the signal mask, by a system call), and right everywhere. A context lives in the frame that left.
+void coroutine_switch(void **from, void *to) {
+    ucontext_t here;
+    *from = &here;
+    swapcontext(&here, to);
+}
+static void *first_frame(char *top, void (*entry)(void)) {
+    ucontext_t *first = (ucontext_t *)(void *)(((uintptr_t)top - sizeof *first) & ~(uintptr_t)63);
+    getcontext(first);
+    first->uc_stack.ss_sp = (char *)first - FIRST_STACK_BYTES;
+    first->uc_stack.ss_size = FIRST_STACK_BYTES;
+    first->uc_link = NULL;
+    makecontext(first, entry, 0);
+    return first;
+}
 #endif
 
 #if COROUTINE_ASAN

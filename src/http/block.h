@@ -4,6 +4,7 @@
 
 #include <stddef.h>
 #include <stdint.h>
+#include <string.h>
 
 //   data        start        end        size
 //   | consumed  |  waiting   |  room    |
@@ -24,3 +25,10 @@ void block_pool_deinit(struct block_pool *pool);
 
 static inline size_t block_len(const struct block *block) { return block ? block->end - block->start : 0; }
 static inline size_t block_room(const struct block *block) { return block->size - block->end; }
+// What waits begins at `floor` afterwards, and the room is as large as it can be.
+static inline void block_move_down(struct block *block, uint32_t floor) {
+    size_t len = block_len(block);
+    if (len && block->start != floor) memmove(block->data + floor, block->data + block->start, len);
+    block->start = floor;
+    block->end = floor + (uint32_t)len;
+}

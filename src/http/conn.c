@@ -19,11 +19,10 @@
 #include <assert.h>
 #include <errno.h>
 #include <stdlib.h>
-#include <sys/sendfile.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
-enum { SENDFILE_BURST = 16, SENDFILE_BYTES = 1 << 20, ROOM_FOR_AN_ANSWER = LIMIT_OUTPUT_BLOCK / 2 };
+enum { ROOM_FOR_AN_ANSWER = LIMIT_OUTPUT_BLOCK / 2 };
 
 static bool step_idle(struct conn *conn);
 static bool step_head(struct conn *conn);
@@ -82,142 +81,6 @@ static void conn_move(struct conn *conn, enum conn_state to) {
     if (to == CONN_CLOSED) take_down(conn);
 }
 
-// ---- bytes in, bytes out
-
-static bool has_output(const struct conn *conn) {
-    return block_len(conn->out) || (conn->exchange && (conn->exchange->tail.len || conn->exchange->file_left));
-}
-
-// Where body and next requests may be moved down to: behind the head of a live exchange.
-static uint32_t input_floor(const struct conn *conn) {
-    const struct pando_exchange *exchange = conn->exchange;
-    if (!exchange || !exchange->base || !conn->in) return 0;
-    if (exchange->lent) return conn->in->start;
-    return (uint32_t)(exchange->base + exchange->head.size - conn->in->data);
-}
-
-static void move_down(struct block *in, uint32_t floor) {
-    size_t len = block_len(in);
-    if (len && in->start != floor) memmove(in->data + floor, in->data + in->start, len);
-    in->start = floor;
-    in->end = floor + (uint32_t)len;
-}
-
-static ssize_t take_memory(struct conn *conn, char *out, size_t room) {
-    size_t len = conn->memory_input.len < room ? conn->memory_input.len : room;
-    if (len) memcpy(out, conn->memory_input.data, len);
-    conn->memory_input = (struct pando_str){conn->memory_input.data + len, conn->memory_input.len - len};
-    return (ssize_t)len;
-}
-
-static void fill(struct conn *conn) {
-    if (!conn->in && !(conn->in = block_take(&conn->server->blocks))) {
-        conn->broken = true;
-        return;
-    }
-    struct block *in = conn->in;
-    if (in->start == in->end || !block_room(in)) move_down(in, input_floor(conn));
-    if (!block_room(in)) return;
-    ssize_t len = conn->memory_output ? take_memory(conn, in->data + in->end, block_room(in)) : recv(conn->fd, in->data + in->end, block_room(in), 0);
-    conn->server->stats.reads++;
-    if (len > 0) {
-        in->end += (uint32_t)len;
-        conn->fresh = true;
-        conn->read_ms = server_now_ms(conn->server);
-        if (conn->exchange) conn->exchange->wait_bytes += (uint64_t)len;
-    } else if (!len) {
-        conn->eof = true;
-    } else if (errno != EAGAIN && errno != EINTR) {
-        conn->broken = true;
-    }
-}
-
-static void on_blocked(struct conn *conn) {
-    if (!conn->blocked && !conn->stall_from_ms) conn->stall_from_ms = server_now_ms(conn->server), conn->stall_bytes = 0;
-    conn->blocked = true;
-}
-
-static void on_progress(struct conn *conn, size_t len) {
-    conn->progress_ms = server_now_ms(conn->server);
-    conn->stall_bytes += len;
-}
-
-static ssize_t send_gathered(struct conn *conn, struct msghdr *message, int flags) {
-    if (conn->memory_output) {
-        size_t before = conn->memory_output->len;
-        for (size_t i = 0; i < message->msg_iovlen; i++) buf_append(conn->memory_output, message->msg_iov[i].iov_base, message->msg_iov[i].iov_len);
-        return (ssize_t)(conn->memory_output->len - before);
-    }
-    if (message->msg_iovlen == 1) return send(conn->fd, message->msg_iov->iov_base, message->msg_iov->iov_len, flags);
-    return sendmsg(conn->fd, message, flags);
-}
-
-static ssize_t send_file(struct conn *conn, struct pando_exchange *exchange, size_t want) {
-    if (!conn->memory_output) return sendfile(conn->fd, exchange->file_fd, &exchange->file_at, want);
-    char bytes[16384];
-    ssize_t len = pread(exchange->file_fd, bytes, want < sizeof bytes ? want : sizeof bytes, exchange->file_at);
-    if (len > 0) buf_append(conn->memory_output, bytes, (size_t)len), exchange->file_at += len;
-    return len;
-}
-
-// One gathered write of `out` and the exchange's tail. True: all of it left.
-static bool write_gathered(struct conn *conn) {
-    struct pando_exchange *exchange = conn->exchange;
-    size_t out_len = block_len(conn->out), tail_len = exchange ? exchange->tail.len : 0;
-    struct iovec iov[2] = {{out_len ? conn->out->data + conn->out->start : NULL, out_len}, {NULL, tail_len}};
-    if (tail_len) iov[1].iov_base = (char *)(uintptr_t)exchange->tail.data;
-    int flags = MSG_NOSIGNAL | (exchange && exchange->file_left ? MSG_MORE : 0);
-    struct msghdr message = {.msg_iov = out_len ? iov : iov + 1, .msg_iovlen = out_len && tail_len ? 2 : 1};
-    ssize_t sent = send_gathered(conn, &message, flags);
-    conn->server->stats.writes++;
-    if (sent < 0) {
-        if (errno == EAGAIN || errno == ENOBUFS) on_blocked(conn);
-        else if (errno != EINTR) conn->broken = true;
-        return errno == EINTR && write_gathered(conn);
-    }
-    on_progress(conn, (size_t)sent);
-    size_t from_out = (size_t)sent < out_len ? (size_t)sent : out_len, from_tail = (size_t)sent - from_out;
-    if (from_out) conn->out->start += (uint32_t)from_out;
-    if (from_tail) exchange->tail = (struct pando_str){exchange->tail.data + from_tail, tail_len - from_tail};
-    if ((size_t)sent < out_len + tail_len) on_blocked(conn);
-    return (size_t)sent == out_len + tail_len;
-}
-
-static bool write_file(struct conn *conn) {
-    struct pando_exchange *exchange = conn->exchange;
-    for (int i = 0; i < SENDFILE_BURST && exchange->file_left; i++) {
-        size_t want = exchange->file_left < SENDFILE_BYTES ? (size_t)exchange->file_left : SENDFILE_BYTES;
-        ssize_t sent = send_file(conn, exchange, want);
-        conn->server->stats.writes++;
-        if (sent < 0 && errno == EINTR) continue;
-        if (sent < 0 && errno == EAGAIN) break;
-        if (sent <= 0) return conn->broken = true, false;  // 0: the file has shrunk below the length we promised
-        on_progress(conn, (size_t)sent);
-        exchange->file_left -= (uint64_t)sent;
-    }
-    if (exchange->file_left) on_blocked(conn);
-    return !exchange->file_left;
-}
-
-bool conn_flush(struct conn *conn) {
-    if (conn->blocked || conn->broken) return !has_output(conn);
-    if ((block_len(conn->out) || (conn->exchange && conn->exchange->tail.len)) && !write_gathered(conn)) return false;
-    if (conn->exchange && conn->exchange->file_left && !write_file(conn)) return false;
-    block_give(&conn->server->blocks, &conn->out);
-    conn->stall_from_ms = 0;
-    return true;
-}
-
-bool conn_has_room(struct conn *conn, size_t bytes) {
-    if (conn->out && block_room(conn->out) >= bytes) return true;
-    if (conn->out) {
-        conn_flush(conn);
-        if (conn->out) move_down(conn->out, 0);
-    }
-    if (!conn->out && !(conn->out = block_take(&conn->server->blocks))) return conn->broken = true, false;
-    return block_room(conn->out) >= bytes;
-}
-
 // ---- steps
 
 // Answers in the server's own name and interprets nothing more of this connection.
@@ -251,7 +114,7 @@ static bool step_idle(struct conn *conn) {
         return conn->eof;
     }
     if (conn->out && !conn_has_room(conn, ROOM_FOR_AN_ANSWER)) return false;  // pipelined, and the client does not read
-    if (conn->in->start > conn->in->size / 2) move_down(conn->in, 0);         // a head needs room behind it
+    if (conn->in->start > conn->in->size / 2) block_move_down(conn->in, 0);         // a head needs room behind it
     if (!(conn->exchange = exchange_new(conn->server))) {
         refuse(conn, 503, "out of memory");
         return true;
@@ -337,6 +200,7 @@ static bool step_active(struct conn *conn) {
 static bool step_discard(struct conn *conn) {
     struct pando_exchange *exchange = conn->exchange;
     struct h1_body *body = &exchange->body;
+    exchange->lent = false;  // nobody looks at the last piece any more
     bool wont_come = exchange->head.expect_continue && !exchange->continue_sent;  // we never asked for it: bytes may follow or not
     bool too_long = body->framing == H1_LENGTH && body->left > LIMIT_DISCARD_BYTES;
     if (conn->last || wont_come || too_long || conn->discarded > LIMIT_DISCARD_BYTES) return finish(conn), true;
@@ -350,7 +214,7 @@ static bool step_discard(struct conn *conn) {
 
 static bool step_flush(struct conn *conn) {
     block_give(&conn->server->blocks, &conn->in);
-    if (has_output(conn)) return false;
+    if (conn_has_output(conn)) return false;
     if (!conn->linger_after || conn->eof) return conn_move(conn, CONN_CLOSED), true;
     if (conn->fd >= 0) shutdown(conn->fd, SHUT_WR);
     conn->discarded = 0;
@@ -367,7 +231,7 @@ static bool step_linger(struct conn *conn) {
 }
 
 static bool step_handoff(struct conn *conn) {
-    if (has_output(conn)) return false;
+    if (conn_has_output(conn)) return false;
     struct pando_exchange *exchange = conn->exchange;
     struct block *in = conn->in;
     int fd = conn->fd;
@@ -432,7 +296,7 @@ static bool wants_input(const struct conn *conn) {
     case CONN_HEAD:
     case CONN_DISCARD:
     case CONN_LINGER: return true;
-    case CONN_ACTIVE: return !conn->in || block_room(conn->in) || conn->in->start > input_floor(conn);
+    case CONN_ACTIVE: return !conn->in || block_room(conn->in) || conn->in->start > conn_input_floor(conn);
     case CONN_FLUSH:
     case CONN_HANDOFF:
     case CONN_CLOSED:
@@ -445,14 +309,14 @@ static void on_poll(uv_poll_t *poll, int status, int events) {
     struct conn *conn = poll->data;
     if (status < 0 || events == UV_PRIORITIZED) conn->broken = true;
     if (events & UV_WRITABLE) conn->blocked = false;
-    if (events & UV_READABLE) fill(conn);
+    if (events & UV_READABLE) conn_fill(conn);
     conn_run(conn);
 }
 
 static void on_memory_turn(uv_idle_t *idle) {
     struct conn *conn = idle->data;
     uv_idle_stop(idle);
-    fill(conn);
+    conn_fill(conn);
     conn_run(conn);
 }
 
@@ -475,7 +339,7 @@ void conn_run(struct conn *conn) {
     do {
         while (!conn->broken && table[conn->state].step(conn)) {}
         if (conn->broken && conn->state != CONN_CLOSED) conn_move(conn, CONN_CLOSED);
-    } while (conn->state != CONN_CLOSED && !conn->blocked && has_output(conn) && (conn_flush(conn) || conn->broken));
+    } while (conn->state != CONN_CLOSED && !conn->blocked && conn_has_output(conn) && (conn_flush(conn) || conn->broken));
     conn->running = false;
     if (conn->state != CONN_CLOSED) conn_settle(conn);
 }

@@ -53,6 +53,9 @@ void conn_on_timeout(struct conn *conn);
 void conn_on_drain(struct conn *conn);   // the server is closing
 void conn_close_now(struct conn *conn);
 
-// For exchange.c
-bool conn_has_room(struct conn *conn, size_t bytes);  // in `out`, flushing first if it must; also takes a block if there is none
-bool conn_flush(struct conn *conn);                   // true: all of it left
+// conn_io.c
+void conn_fill(struct conn *conn);                          // one read
+bool conn_flush(struct conn *conn);                         // true: all of it left
+bool conn_has_output(const struct conn *conn);
+bool conn_has_room(struct conn *conn, size_t bytes);        // in `out`, flushing first if it must; takes a block if there is none
+uint32_t conn_input_floor(const struct conn *conn);         // what is read may be moved down to here

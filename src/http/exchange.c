@@ -317,6 +317,12 @@ static bool put_connection(struct pando_exchange *x, struct block *out) {
     return x->head.minor || h1_put(out, "Connection: keep-alive\r\n", 24);
 }
 
+static bool has_own_date(const struct pando_exchange *x) {
+    for (unsigned i = 0; i < x->field_count; i++)
+        if (x->fields[i].name.len == 4 && h1_same(x->fields[i].name.data, 4, "date", 4)) return true;
+    return false;
+}
+
 // `length` UINT64_MAX: not known, so chunked, or delimited by the end of the connection for HTTP/1.0.
 static int send_head(struct pando_exchange *x, uint64_t length) {
     struct conn *conn = x->conn;
@@ -329,7 +335,7 @@ static int send_head(struct pando_exchange *x, uint64_t length) {
     if (!conn_has_room(conn, 4096)) return conn->broken ? -EPIPE : -EAGAIN;
     struct block *out = conn->out;
     uint32_t undo = out->end;
-    bool fits = h1_put_status(out, x->status, x->reason) && h1_put(out, server_date(x->server), H1_DATE_SIZE - 1) && put_connection(x, out);
+    bool fits = h1_put_status(out, x->status, x->reason) && (has_own_date(x) || h1_put(out, server_date(x->server), H1_DATE_SIZE - 1)) && put_connection(x, out);
     for (unsigned i = 0; fits && i < x->field_count; i++) fits = h1_put_field(out, x->fields[i].name, x->fields[i].value);
     bool says_length = length != UINT64_MAX && !(empty && x->status != 304);
     if (fits && says_length) fits = h1_put_number(out, "Content-Length: ", 16, length);

@@ -25,7 +25,6 @@ struct listener {
     uv_timer_t pause;
     int fd;  // owned
     int open_handles;
-    char unix_path[sizeof((struct sockaddr_un){0}).sun_path];  // ours to unlink; "" for TCP
 };
 
 uint64_t pando_now_ns(void) {
@@ -89,6 +88,8 @@ static void on_tick(uv_timer_t *timer) {
 struct pando_server *pando_server_new(const struct pando_server_options *options, struct pando_error *error) {
     struct pando_server *server = calloc(1, sizeof *server);
     if (!server) return error_set(error, ENOMEM, "create an HTTP server"), NULL;
+    struct sigaction pipe_action;
+    if (!sigaction(SIGPIPE, NULL, &pipe_action) && pipe_action.sa_handler == SIG_DFL) signal(SIGPIPE, SIG_IGN);  // sendfile has no MSG_NOSIGNAL
     server->options = *options;
     fill_options(&server->options);
     server->loop = options->loop;
@@ -243,14 +244,8 @@ static int bind_tcp(const char *address, int *out_fd, struct pando_error *error)
 }
 
 int pando_server_listen(struct pando_server *server, const char *address, struct pando_error *error) {
-    int fd, result;
-    bool is_unix = !strncmp(address, "unix:", 5);
-    if ((result = is_unix ? bind_unix(address + 5, &fd, error) : bind_tcp(address, &fd, error))) return result;
-    if ((result = pando_server_listen_fd_take(server, fd, error))) return result;
-    struct listener *listener = server->listeners;
-    while (listener->next) listener = listener->next;
-    if (is_unix) snprintf(listener->unix_path, sizeof listener->unix_path, "%s", address + 5);
-    return 0;
+    int fd, result = !strncmp(address, "unix:", 5) ? bind_unix(address + 5, &fd, error) : bind_tcp(address, &fd, error);
+    return result ? result : pando_server_listen_fd_take(server, fd, error);
 }
 
 int pando_server_port(const struct pando_server *server) {
@@ -286,8 +281,7 @@ static void close_listener(struct listener *listener) {
     accept_some(listener, INT32_MAX);  // those in the queue would be reset
     uv_close((uv_handle_t *)&listener->poll, on_listener_closed);
     uv_close((uv_handle_t *)&listener->pause, on_listener_closed);
-    fd_close(&listener->fd);
-    if (*listener->unix_path) unlink(listener->unix_path);
+    fd_close(&listener->fd);  // a unix path stays: another worker may serve it, and the next start replaces it when nobody does
 }
 
 void pando_server_close(struct pando_server *server, uint32_t deadline_ms, void (*on_closed)(void *), void *arg) {
@@ -333,7 +327,8 @@ void pando_server_free(struct pando_server *server) {
     if (!server->closed) pando_server_close(server, 0, NULL, NULL);
     for (struct list_node *at; (at = server->conns.next) != &server->conns;) conn_close_now(list_owner(at, struct conn, link));
     server_on_conn_closed(server);
-    uv_run(server->loop, server->own_loop_used ? UV_RUN_DEFAULT : UV_RUN_NOWAIT);
+    if (server->own_loop_used) uv_run(server->loop, UV_RUN_DEFAULT);
+    else for (int i = 0; i < 3; i++) uv_run(server->loop, UV_RUN_NOWAIT);  // until libuv has let go of our handles
     while (server->idle_exchanges) {
         struct pando_exchange *exchange = server->idle_exchanges;
         server->idle_exchanges = exchange->next_idle;
