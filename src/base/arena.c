@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 #include "arena.h"
 
+#include <stdbool.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -32,6 +33,7 @@ void arena_reset(struct arena *arena) {
 
 void *arena_take_slow(struct arena *arena, size_t size) {
     if (size > arena->ceiling) return NULL;
+    size = (size + 7) & ~(size_t)7;
     size_t want = size > ARENA_BLOCK_MIN / 4 ? size : ARENA_BLOCK_MIN;
     if (want > arena->ceiling - arena->taken) return NULL;
     struct arena_block *block = malloc(sizeof *block + want);
@@ -59,13 +61,65 @@ char *arena_copy(struct arena *arena, const void *data, size_t len) {
     return at;
 }
 
+static char *put_number(char *at, const char *end, unsigned long long value, bool negative) {
+    char digits[24], *first = digits + sizeof digits;
+    do *--first = (char)('0' + value % 10);
+    while (value /= 10);
+    if (negative) *--first = '-';
+    size_t len = (size_t)(digits + sizeof digits - first);
+    if (len > (size_t)(end - at)) return NULL;
+    memcpy(at, first, len);
+    return at + len;
+}
+
+// What most formats are made of, without printf's machinery: text, %s, %d, %u with l, ll or z, and %%. The end of what was written to
+// `at`, or NULL: something else, or no room.
+static char *print_plain(char *at, const char *end, const char *format, va_list args) {
+    for (; at && *format; format++) {
+        if (*format != '%') {
+            if (at == end) return NULL;
+            *at++ = *format;
+            continue;
+        }
+        int longs = 0;
+        for (format++; *format == 'l' || *format == 'z'; format++) longs++;
+        if (*format == 's' && !longs) {
+            const char *text = va_arg(args, const char *);
+            size_t len = text ? strlen(text) : 0;
+            if (!text || len > (size_t)(end - at)) return NULL;
+            memcpy(at, text, len);
+            at += len;
+        } else if (*format == 'd') {
+            long long value = longs > 1 ? va_arg(args, long long) : longs ? va_arg(args, long) : va_arg(args, int);
+            at = put_number(at, end, value < 0 ? 0 - (unsigned long long)value : (unsigned long long)value, value < 0);
+        } else if (*format == 'u') {
+            at = put_number(at, end, longs > 1 ? va_arg(args, unsigned long long) : longs ? va_arg(args, unsigned long) : va_arg(args, unsigned), false);
+        } else if (*format == '%' && !longs && at < end) {
+            *at++ = '%';
+        } else {
+            return NULL;
+        }
+    }
+    return at;
+}
+
 char *arena_vprintf(struct arena *arena, size_t *out_len, const char *format, va_list args) {
     va_list again;
-    va_copy(again, args);
     size_t room = (size_t)(arena->end - arena->next);
-    int len = vsnprintf(arena->next, room, format, args);
-    char *at = NULL;
-    if (len >= 0 && (at = arena_take(arena, (size_t)len + 1)) && (size_t)len >= room) vsnprintf(at, (size_t)len + 1, format, again);
+    char *at = arena->next;
+    va_copy(again, args);
+    char *end = room ? print_plain(at, at + room - 1, format, again) : NULL;  // a byte is left for the NUL
+    va_end(again);
+    if (end) {
+        *end = '\0';
+        arena_take(arena, (size_t)(end - at) + 1);
+        if (out_len) *out_len = (size_t)(end - at);
+        return at;
+    }
+    va_copy(again, args);
+    int len = vsnprintf(at, room, format, args);
+    at = len >= 0 ? arena_take(arena, (size_t)len + 1) : NULL;
+    if (at && (size_t)len >= room) vsnprintf(at, (size_t)len + 1, format, again);
     va_end(again);
     if (at && out_len) *out_len = (size_t)len;
     return at;

@@ -20,10 +20,9 @@ void arena_reset(struct arena *arena);  // frees the further blocks; also the de
 // 8-aligned, uninitialised; NULL when memory or the ceiling is reached.
 void *arena_take_slow(struct arena *arena, size_t size);
 static inline void *arena_take(struct arena *arena, size_t size) {
-    size = (size + 7) & ~(size_t)7;
     if (size > (size_t)(arena->end - arena->next)) return arena_take_slow(arena, size);
     void *at = arena->next;
-    arena->next += size;
+    arena->next += (size + 7) & ~(size_t)7;  // fits: both ends are 8-aligned
     return at;
 }
 void *arena_zero(struct arena *arena, size_t size);                    // the same, zeroed
