@@ -34,7 +34,7 @@ struct coroutine {
     void *arg;
     bool done;
     void *fake_stack;  // the sanitizer's
-    char *mapping;
+    char *mapping, *bottom;  // owned; above the guard page
     size_t mapping_bytes;
 };
 
@@ -105,8 +105,8 @@ static void after_switch(void *fake, const void **bottom, size_t *size) {
 #endif
 
 static size_t page_bytes(void) { return (size_t)sysconf(_SC_PAGESIZE); }
-static char *stack_bottom(const struct coroutine *coroutine) { return coroutine->mapping + page_bytes(); }
-static size_t stack_size(const struct coroutine *coroutine) { return (size_t)((const char *)coroutine - stack_bottom(coroutine)); }
+static char *stack_bottom(const struct coroutine *coroutine) { return coroutine->bottom; }
+static size_t stack_size(const struct coroutine *coroutine) { return (size_t)((const char *)coroutine - coroutine->bottom); }
 
 // The coroutine that is being entered for the first time: the one word that crosses the first switch.
 static _Thread_local struct coroutine *entering;
@@ -144,7 +144,7 @@ static struct coroutine *coroutine_new(struct coroutine_pool *pool) {
     if (mapping == MAP_FAILED) return NULL;
     if (mprotect(mapping, page, PROT_NONE)) return munmap(mapping, bytes), NULL;
     struct coroutine *coroutine = (struct coroutine *)(void *)(mapping + bytes - (sizeof *coroutine + 63) / 64 * 64);
-    *coroutine = (struct coroutine){.pool = pool, .mapping = mapping, .mapping_bytes = bytes};
+    *coroutine = (struct coroutine){.pool = pool, .mapping = mapping, .bottom = mapping + page, .mapping_bytes = bytes};
     coroutine->sp = first_frame((char *)coroutine, entry);
     return coroutine;
 }
@@ -211,5 +211,5 @@ void *coroutine_arg(const struct coroutine *coroutine) { return coroutine->arg; 
 
 bool coroutine_guards(const struct coroutine *coroutine, const void *address) {
     const char *at = address;
-    return at >= coroutine->mapping && at < coroutine->mapping + page_bytes();
+    return at >= coroutine->mapping && at < coroutine->bottom;
 }

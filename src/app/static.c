@@ -18,7 +18,7 @@
 #include "range.h"
 #include "static_path.h"
 
-enum { CACHE_SLOTS = 256, CACHE_MS = 1000, PATH_BYTES = 4096 };
+enum { CACHE_SLOTS = 256, CACHE_MS = 1000, PATH_BYTES = 4096, SMALL_BYTES = 16 * 1024 };
 
 struct file {
     int fd;  // owned
@@ -26,6 +26,7 @@ struct file {
     uint64_t size, checked_ms;
     int64_t modified;
     char etag[48], last_modified[32], *path;  // path: owned
+    char *content;  // owned: of a small file, which then leaves in one write with its head; NULL: sendfile
     struct pando_str type;
 };
 
@@ -41,6 +42,7 @@ static void file_release(void *at) {
     if (--file->holds) return;
     close(file->fd);
     free(file->path);
+    free(file->content);
     free(file);
 }
 
@@ -48,6 +50,13 @@ static int open_beneath(int root, const char *path) {
     struct open_how how = {.flags = O_RDONLY | O_CLOEXEC | O_NONBLOCK, .resolve = RESOLVE_BENEATH | RESOLVE_NO_MAGICLINKS};
     int fd = (int)syscall(SYS_openat2, root, path, &how, sizeof how);
     return fd < 0 ? -errno : fd;
+}
+
+static void load_small(struct file *file) {
+    if (!file->size || file->size > SMALL_BYTES || !(file->content = malloc((size_t)file->size))) return;
+    if (pread(file->fd, file->content, (size_t)file->size, 0) == (ssize_t)file->size) return;
+    free(file->content);  // it is being written: let sendfile see how far it comes
+    file->content = NULL;
 }
 
 static struct file *file_open(int root, const char *path, int *out_error) {
@@ -68,6 +77,7 @@ static struct file *file_open(int root, const char *path, int *out_error) {
     snprintf(file->etag, sizeof file->etag, "\"%llx-%llx.%lx\"", (unsigned long long)file->size, (unsigned long long)file->modified, status.st_mtim.tv_nsec);
     h1_date_text(file->modified, file->last_modified);
     file->type = mime_of_name(path);
+    load_small(file);
     return file;
 }
 
@@ -97,6 +107,13 @@ static bool range_applies(pando_ctx *ctx, const struct file *file) {
     return fresh_parse_date(condition) == file->modified;
 }
 
+static void set_body(pando_ctx *ctx, const struct file *file, uint64_t at, uint64_t len) {
+    response_body_file(ctx, file->fd, at, len);
+    if (!file->content) return;
+    ctx->body_kind = BODY_BYTES;
+    ctx->body = (struct pando_str){file->content + at, (size_t)len};
+}
+
 // Takes over one hold.
 static void answer_take(pando_ctx *ctx, struct file *file, const struct static_files *files) {
     pando_defer(ctx, file_release, file);
@@ -105,7 +122,7 @@ static void answer_take(pando_ctx *ctx, struct file *file, const struct static_f
     if (!pando_has(ctx, "Cache-Control")) response_set_static(ctx, PANDO_STR("Cache-Control"), pando_str_of(files->cache_control));
     if (!pando_has(ctx, "Content-Type") && file->type.data) response_set_static(ctx, PANDO_STR("Content-Type"), file->type);
     response_set_static(ctx, PANDO_STR("Accept-Ranges"), PANDO_STR("bytes"));
-    response_body_file(ctx, file->fd, 0, file->size);
+    set_body(ctx, file, 0, file->size);
     if (pando_fresh(ctx)) {
         pando_set_status(ctx, 304);
         return;
@@ -118,7 +135,7 @@ static void answer_take(pando_ctx *ctx, struct file *file, const struct static_f
     case RANGE_ONE:
         pando_set(ctx, "Content-Range", "bytes %llu-%llu/%llu", (unsigned long long)at, (unsigned long long)(at + len - 1), (unsigned long long)file->size);
         pando_set_status(ctx, 206);
-        response_body_file(ctx, file->fd, at, len);
+        set_body(ctx, file, at, len);
         return;
     case RANGE_UNSATISFIABLE:
         pando_set(ctx, "Content-Range", "bytes */%llu", (unsigned long long)file->size);
