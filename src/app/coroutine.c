@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-//   mapping:  | guard page | stack, growing down ............ | struct coroutine |
+//   mapping:  | guard pages | stack, growing down ............ | struct coroutine |
 //
 // A switch saves the callee-saved registers on the old stack and takes them from the new one: about twenty instructions.
 // A coroutine that has returned waits in `entry` for its next function, so that reuse costs nothing more than a switch.
@@ -10,6 +10,13 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <unistd.h>
+
+#if __has_include(<valgrind/valgrind.h>)
+#include <valgrind/valgrind.h>
+#else
+#define VALGRIND_STACK_REGISTER(bottom, top) 0
+#define VALGRIND_STACK_DEREGISTER(id) (void)(id)
+#endif
 
 #if defined(__SANITIZE_ADDRESS__)
 #define COROUTINE_ASAN 1
@@ -22,7 +29,7 @@
 #define COROUTINE_ASAN 0
 #endif
 
-enum { IDLE_MAX = 256, STACK_MIN = 16 * 1024, FIRST_STACK_BYTES = 8 * 1024 };  // the last: where makecontext writes its first frame
+enum { IDLE_MAX = 256, STACK_MIN = 16 * 1024, FIRST_STACK_BYTES = 8 * 1024, GUARD_BYTES = 64 * 1024 };  // the last: where makecontext writes its first frame
 
 struct coroutine {
     void *sp;         // while it is suspended
@@ -36,6 +43,7 @@ struct coroutine {
     void *fake_stack;  // the sanitizer's
     char *mapping, *bottom;  // owned; above the guard page
     size_t mapping_bytes;
+    unsigned valgrind_id;
 };
 
 // ---- the switch: saves the running context at *from, continues the one at `to`
@@ -139,17 +147,21 @@ static void entry(void) {
 }
 
 static struct coroutine *coroutine_new(struct coroutine_pool *pool) {
-    size_t page = page_bytes(), bytes = pool->stack_bytes + page;
+    size_t bytes = pool->stack_bytes + GUARD_BYTES;  // 64 KiB: a frame with a larger array could step over one page
     char *mapping = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_STACK, -1, 0);
     if (mapping == MAP_FAILED) return NULL;
-    if (mprotect(mapping, page, PROT_NONE)) return munmap(mapping, bytes), NULL;
+    if (mprotect(mapping, GUARD_BYTES, PROT_NONE)) return munmap(mapping, bytes), NULL;
     struct coroutine *coroutine = (struct coroutine *)(void *)(mapping + bytes - (sizeof *coroutine + 63) / 64 * 64);
-    *coroutine = (struct coroutine){.pool = pool, .mapping = mapping, .bottom = mapping + page, .mapping_bytes = bytes};
+    *coroutine = (struct coroutine){.pool = pool, .mapping = mapping, .bottom = mapping + GUARD_BYTES, .mapping_bytes = bytes};
     coroutine->sp = first_frame((char *)coroutine, entry);
+    coroutine->valgrind_id = VALGRIND_STACK_REGISTER(coroutine->bottom, coroutine);
     return coroutine;
 }
 
-static void coroutine_free(struct coroutine *coroutine) { munmap(coroutine->mapping, coroutine->mapping_bytes); }
+static void coroutine_free(struct coroutine *coroutine) {
+    VALGRIND_STACK_DEREGISTER(coroutine->valgrind_id);
+    munmap(coroutine->mapping, coroutine->mapping_bytes);
+}
 
 void coroutine_pool_init(struct coroutine_pool *pool, size_t stack_bytes) {
     size_t page = page_bytes();
