@@ -8,6 +8,7 @@
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/mman.h>
 #include <unistd.h>
 
 #include "router.h"
@@ -39,9 +40,12 @@ static void watch_for_overflow(struct pando_app *app) {
     serving = app;
     struct sigaction old;
     if (sigaction(SIGSEGV, NULL, &old) || old.sa_handler != SIG_DFL) return;  // a sanitizer's, or the user's own
-    stack_t stack = {.ss_sp = malloc(SIGNAL_STACK_BYTES), .ss_size = SIGNAL_STACK_BYTES}, before;
-    if (!stack.ss_sp) return;
-    if (sigaltstack(NULL, &before) || !(before.ss_flags & SS_DISABLE) || sigaltstack(&stack, NULL)) return free(stack.ss_sp);
+    stack_t stack = {.ss_size = SIGNAL_STACK_BYTES}, before;
+    if (sigaltstack(NULL, &before)) return;
+    if (before.ss_flags & SS_DISABLE) {  // this thread has none yet; it keeps this one
+        stack.ss_sp = mmap(NULL, SIGNAL_STACK_BYTES, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+        if (stack.ss_sp == MAP_FAILED || sigaltstack(&stack, NULL)) return;
+    }
     sigaction(SIGSEGV, &(struct sigaction){.sa_sigaction = on_segv, .sa_flags = SA_SIGINFO | SA_ONSTACK}, NULL);
 }
 
