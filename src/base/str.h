@@ -25,5 +25,8 @@ const char *str_signal(int signo);
 // The number of "TERM", "SIGTERM" or "15"; -EINVAL.
 int str_parse_signal(const char *text);
 
+// How many characters must be typed, dropped or replaced to turn one word into the other (of the first 64 each).
+size_t str_distance(const char *a, const char *b);
+
 void str_free(char **text);  // for scoped_str
 #define scoped_str __attribute__((cleanup(str_free))) char *

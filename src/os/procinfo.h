@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// What /proc tells about a process: hostile text, read without trust. Every function gives -errno when the process is gone.
+// What /proc tells about a process: hostile text, read without trust. Of a process that is gone: -ESRCH.
 #pragma once
 
 #include <stdbool.h>
@@ -20,21 +20,22 @@ pid_t procinfo_tgid(pid_t tid);                      // thread group leader, or 
 uid_t procinfo_uid(pid_t pid, int *out_error);       // effective uid
 // The system call number that the thread waits in; -1 = running, -2 = not in a call; other negatives: -errno - 1000.
 long procinfo_syscall(pid_t tid);
-bool procinfo_catches(pid_t pid, int signo);         // SigCgt has it; false when unknown
-// True when every thread of the process is in state T (stopped) or the process has ended.
+bool procinfo_catches(pid_t pid, int signo);  // SigCgt has it; false when unknown
+// True when every thread of the process is stopped (T, under a tracer t) or has ended; false when one cannot be read.
 bool procinfo_all_stopped(pid_t pid);
 
-// Calls `each` for the pids of a process group (the leader need not live). Stops when it returns false.
+// Calls `each` for the pids of a process group (the leader need not live), zombies included. Stops when it returns false.
 void procinfo_group_each(pid_t pgrp, bool (*each)(pid_t pid, void *arg), void *arg);
 // Calls `each` for every thread of a process.
 void procinfo_thread_each(pid_t pid, bool (*each)(pid_t tid, void *arg), void *arg);
 // Calls `each` for every open socket of a process with its fd number and inode. 0 or -errno (-EACCES: not allowed to look).
 int procinfo_socket_each(pid_t pid, bool (*each)(int fd, uint64_t inode, void *arg), void *arg);
 int procinfo_fd_count(pid_t pid);  // open descriptors, or -errno
-// Flags of an open descriptor as in /proc/PID/fdinfo/FD (O_CLOEXEC included); -errno.
+// Flags of an open descriptor as in /proc/PID/fdinfo/FD (O_CLOEXEC included); -errno (-ENOENT: it is not open, or no process).
 int procinfo_fd_flags(pid_t pid, int fd);
 
 // Out-of-memory kills in this process's memory cgroup so far (v2 memory.events, v1 memory.oom_control), or -1 when unknown.
 long procinfo_oom_kills(void);
-// Who listens on this TCP port: "nginx (pid 812)" in `out`, "" when nobody or not visible.
+// Who listens on this TCP port: "nginx (pid 812)" in `out`; "a process that is not visible from here (uid 0)" when it
+// belongs to another user or pid namespace; "" when nobody does.
 void procinfo_port_holder(int port, char *out, size_t size);

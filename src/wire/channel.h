@@ -3,7 +3,7 @@
 //
 // The primary sends one request at a time and gets exactly one KEEPER_REPLY for it. Between replies the keeper reports
 // events. It keeps no queue of events: each is derived from its tables until the primary has acknowledged it
-// (KEEPER_FORGET), so that a primary that dies in between costs nothing: the next one is told again.
+// (KEEPER_FORGET, KEEPER_HEARD), so that a primary that dies in between costs nothing: the next one is told again.
 #pragma once
 
 #include <stdbool.h>
@@ -21,18 +21,19 @@ enum keeper_verb {
     KEEPER_HELLO = 1,  // tell me everything: CHILD and HELD for each entry, then the reply
     KEEPER_HOLD,       // kind, key + 1 fd: keep a duplicate for the primaries to come; replaces what that kind and key had
     KEEPER_DROP,       // kind, key: close it. Unknown is fine
-    KEEPER_SPAWN,      // key = token; fds: the plan (plan.h), then the fds it names. Reply: pid, result, fds: pidfd [, listener]
+    KEEPER_SPAWN,      // key = token; fds: the plan (plan.h), then the fds it names. Reply: result, pid, fds: pidfd [, listener]; a failure has its enum spawn_stage in `kind`
     KEEPER_PEEK,       // pid, address, len: read a child's memory. Reply: result = bytes, data
     KEEPER_GETFD,      // pid, fd: duplicate a child's descriptor. Reply: fds: it
     KEEPER_KILL,       // pid, signo, to_group: signal a child (STOP and CONT too)
     KEEPER_FORGET,     // pid: its exit has been taken note of
+    KEEPER_HEARD,      // signo: one KEEPER_SIGNAL of it has been acted on
     KEEPER_QUIT,       // result = exit code: kill what is left, reap until ECHILD, exit. No reply
     // from the keeper
     KEEPER_REPLY,
     KEEPER_CHILD,   // key = token, pid, exited, status; fds: pidfd [, listener]
     KEEPER_HELD,    // kind, key; fds: it
     KEEPER_EXITED,  // key = token, pid, status; until KEEPER_FORGET
-    KEEPER_SIGNAL,  // signo, from_kernel: somebody signalled the keeper
+    KEEPER_SIGNAL,  // signo, from_kernel: somebody signalled the keeper; until KEEPER_HEARD
 };
 
 enum held_kind {
@@ -46,6 +47,8 @@ enum held_kind {
     HELD_NOTIFY_SOCKET,  // key = slot: its sd_notify datagram socket
     HELD_OUTPUT,         // key = token << 1 | is_stderr: read end of a worker's pipe; drained by the keeper while no primary lives
     HELD_READY_PIPE,     // key = token: read end of a worker's `--ready fd=N` pipe
+    HELD_STEERING,       // key = address << 8 | enum steering_fd: what the kernel steers by
+    HELD_CLIENT,         // connection of whoever waits for the end: closed by the keeper's own exit, the last of all
 };
 
 struct keeper_message {

@@ -18,6 +18,13 @@ enum launch_log { LAUNCH_LOG_TEXT, LAUNCH_LOG_JSON, LAUNCH_LOG_COUNT };
 // How `bind` and `listen` reach Pando. AUTO is decided by probing; the others are for tests.
 enum launch_intercept { LAUNCH_INTERCEPT_AUTO, LAUNCH_INTERCEPT_READ, LAUNCH_INTERCEPT_HAND, LAUNCH_INTERCEPT_NONE, LAUNCH_INTERCEPT_COUNT };
 
+// Who gets the next connection. AUTO: fewest waiting, then fewest open, in turn; without privileges: whoever is free.
+enum launch_balance { LAUNCH_BALANCE_AUTO, LAUNCH_BALANCE_RR, LAUNCH_BALANCE_RANDOM, LAUNCH_BALANCE_STICKY, LAUNCH_BALANCE_COUNT };
+// SLOT: one socket a slot, chosen by eBPF for each connection. PULL: one a generation. AUTO: SLOT where it is possible.
+enum launch_mode { LAUNCH_MODE_AUTO, LAUNCH_MODE_SLOT, LAUNCH_MODE_PULL, LAUNCH_MODE_COUNT };
+
+extern const char *const launch_balance_name[LAUNCH_BALANCE_COUNT];
+extern const char *const launch_mode_name[LAUNCH_MODE_COUNT];
 extern const char *const launch_ready_name[LAUNCH_READY_COUNT];
 extern const char *const launch_intercept_name[LAUNCH_INTERCEPT_COUNT];
 
@@ -31,6 +38,11 @@ struct launch {
     int stop_signal;
     int own_port;  // 0 = none
     enum launch_intercept intercept;
+    enum launch_balance balance;
+    enum launch_mode mode;
+    bool no_rescue;
+    uint64_t rescue_after_ns;  // a queue that does not move for so long is moved to other workers
+    uint64_t hang_timeout_ns;  // a worker that takes nothing from it for so long is replaced; 0 = never
     enum launch_log log_format;
     bool log_is_terminal;  // the user reads Pando's lines on a terminal
     uint32_t uid, gid;     // with has_user
@@ -49,7 +61,8 @@ void launch_init(struct launch *launch);    // defaults of DESIGN.md section 7; 
 void launch_deinit(struct launch *launch);  // zeroes; half-built is fine
 
 // Parses the arguments of `run` (argv[0] is the first option) up to and including the command, with `environ_base` as the
-// environment the workers start from. -EINVAL with a sentence for the user in `error` on anything wrong.
+// environment the workers start from, into a `launch` fresh from launch_init. 0; 1 when --help was asked for; -EINVAL with
+// a sentence for the user in `error` on anything wrong.
 int launch_parse(struct launch *launch, int argc, char **argv, char *const *environ_base, struct pando_error *error);
 // The option table as help text. `out` gets one line an option.
 void launch_print_options(void (*print)(const char *line));

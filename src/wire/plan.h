@@ -16,21 +16,6 @@
 #define PLAN_GROUP_MAX 64
 #define PLAN_CPU_BYTES 128  // 1024 processors
 
-// Where a start failed; the reply's result is -errno.
-enum plan_stage {
-    PLAN_STAGE_NONE,
-    PLAN_STAGE_PLAN,      // the plan itself was refused
-    PLAN_STAGE_CLONE,     // no new process
-    PLAN_STAGE_FDS,
-    PLAN_STAGE_LIMIT,
-    PLAN_STAGE_AFFINITY,
-    PLAN_STAGE_USER,      // setgroups, setgid, setuid
-    PLAN_STAGE_DIRECTORY,
-    PLAN_STAGE_FILTER,    // seccomp refused: EBUSY when a program above us listens already
-    PLAN_STAGE_EXEC,
-};
-
-
 struct plan {
     uint32_t magic;
     uint32_t size;         // of the whole memfd

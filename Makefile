@@ -1,0 +1,97 @@
+# The front door. `make run` and `make test` each work as the first command in a fresh clone on Debian 12, as root or with sudo.
+#
+#   make run                    the bundled example on port 3000, one process a core
+#   make run CMD="node app.js"  anything of yours
+#   make test                   everything that must pass; `make nightly`: the same with ten times the counts
+#   make bench                  the figures
+#   make install                DESTDIR= and PREFIX= (/usr/local)
+
+PREFIX ?= /usr/local
+PORT ?= 3000
+CMD ?=
+# Debian's own Python: pytest and meson are installed for it, whatever comes first in PATH.
+PYTHON := /usr/bin/python3
+MESON := $(PYTHON) /usr/bin/meson
+NINJA := /usr/bin/ninja
+PANDO := build/src/pando/pando
+
+.PHONY: all run test nightly unit e2e bench deps install clean format
+
+all: build/build.ninja
+	@$(NINJA) -C build
+
+run:
+	@tools/deps.sh run
+	@$(MAKE) --no-print-directory all
+ifeq ($(CMD),)
+	@echo
+	@echo "Open http://localhost:$(PORT)/ or ask it:   curl http://localhost:$(PORT)/"
+	@echo "Who is there, in another terminal:          $(PANDO) status"
+	@echo "Kill one; another takes its place at once:  kill -9 PID"
+	@echo "Stop with Ctrl-C."
+	@echo
+	@exec $(PANDO) run -n hello -- build/examples/hello_server $(PORT)
+else
+	@exec $(PANDO) run -- $(CMD)
+endif
+
+# The engine is tested under AddressSanitizer, LeakSanitizer and UndefinedBehaviorSanitizer; the test servers are not sanitized.
+# All runners run to their end; tools/summary decides.
+test:
+	@tools/deps.sh test
+	@rm -f build-asan/meson-logs/testlog.junit.xml build-asan/e2e.xml build/e2e.xml
+	@$(MAKE) --no-print-directory build/build.ninja build-asan/build.ninja
+	@$(NINJA) -C build && $(NINJA) -C build-asan
+	-@$(MAKE) --no-print-directory unit
+	-@$(MAKE) --no-print-directory e2e
+	@tools/summary build-asan/meson-logs/testlog.junit.xml build-asan/e2e.xml build/e2e.xml
+
+nightly:
+	@PANDO_NIGHTLY=1 $(MAKE) --no-print-directory test
+
+unit: build-asan/build.ninja
+	@$(MESON) test -C build-asan --print-errorlogs
+
+# One test:  make e2e TESTS="tests/e2e/test_ready.py -k notify"
+# Against the build that people run there are only the kill loops, where timing matters most; the rest runs sanitized.
+TESTS ?= tests/e2e
+PYTEST := $(PYTHON) -B -m pytest -p no:cacheprovider -q -rfEs --tb=short
+PLAIN := tests/e2e/test_kill_loop.py tests/e2e/test_limits.py
+e2e: build/build.ninja build-asan/build.ninja
+	@$(NINJA) -C build && $(NINJA) -C build-asan
+	@status=0; \
+	PANDO_BUILD=build-asan $(PYTEST) -n 4 --junitxml=build-asan/e2e.xml $(TESTS) || status=1; \
+	if [ "$(TESTS)" = tests/e2e ]; then \
+	    PANDO_BUILD=build $(PYTEST) -n 4 --junitxml=build/e2e.xml $(PLAIN) || status=1; \
+	fi; \
+	exit $$status
+
+bench:
+	@tools/deps.sh bench
+	@$(MAKE) --no-print-directory build-release/build.ninja
+	@$(NINJA) -C build-release
+	@$(PYTHON) bench/bench.py --build build-release
+
+deps:
+	@tools/deps.sh test
+	@tools/deps.sh bench
+
+install: all
+	@$(MESON) configure build --prefix=$(abspath $(PREFIX))
+	@$(if $(DESTDIR),DESTDIR=$(abspath $(DESTDIR))) $(MESON) install -C build
+
+build/build.ninja:
+	@tools/deps.sh run
+	@$(MESON) setup build
+
+build-asan/build.ninja:
+	@$(MESON) setup build-asan -Db_sanitize=address,undefined -Db_lundef=false
+
+build-release/build.ninja:
+	@$(MESON) setup build-release --buildtype=release
+
+clean:
+	rm -rf build build-asan build-release
+
+format:
+	git ls-files '*.c' '*.h' | xargs clang-format -i

@@ -1,0 +1,358 @@
+#!/usr/bin/python3
+# SPDX-License-Identifier: MIT
+"""Pando's benchmarks: what it costs beside Node's own cluster, in five tables.
+
+`make bench` runs it; it judges the figures against their targets but never fails on one.
+
+How it is measured. Load generator and servers share the machine's cores and nothing is pinned: where the kernel puts them is
+part of what is compared, and the same for all. A round measures each peer once, one after the other, each started afresh and
+warmed up; the next round goes in the opposite order. Figures are medians over the rounds, ratios are medians of the ratios
+within a round, so that what drifts on a shared machine (and it drifts by 10 % and more) hits both sides. CPU is the process
+CPU clock of every process of the server.
+"""
+
+import argparse
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from statistics import median, quantiles
+
+from lab import BENCH, WARM_UP_MAX_S, Lab, LabError, ask, cpu_ns, free_port, memory_bytes
+from report import Table, machine, number, target, with_range
+
+NODE_APP = BENCH / "apps/node_http.js"
+CONNECTIONS = 64
+WORKERS = 2
+FOREIGN_LIMIT = 0.1  # cores
+
+FULL = {"rounds": 5, "seconds": 4, "warm_up": 30000, "short_seconds": 1.5, "kills": 50, "idle_seconds": 10}
+QUICK = {"rounds": 2, "seconds": 2, "warm_up": 5000, "short_seconds": 0.5, "kills": 10, "idle_seconds": 3}
+
+
+def progress(text):
+    print(f"... {text}", file=sys.stderr, flush=True)
+
+
+def in_rounds(rounds, peers, measure):
+    """{peer: [its sample of each round]}; every second round in the opposite order. A measurement that something else disturbed
+    is repeated (the least disturbed counts), but only as often as there are rounds: a busy machine must not make it endless."""
+    samples, repeats_left = {peer: [] for peer in peers}, rounds
+    for turn in range(rounds):
+        for peer in list(peers) if turn % 2 == 0 else reversed(list(peers)):
+            sample = measure(peers[peer])
+            while sample.foreign_cores > FOREIGN_LIMIT and repeats_left > 0:
+                repeats_left -= 1
+                sample = min(sample, measure(peers[peer]), key=lambda candidate: candidate.foreign_cores)
+            samples[peer].append(sample)
+    return samples
+
+
+def values(samples, name):
+    return [getattr(sample, name) for sample in samples]
+
+
+def median_ratio(samples, other, name):
+    return median(mine / theirs for mine, theirs in zip(values(samples, name), values(other, name)))
+
+
+def disturbance(samples_of_peers):
+    """A note if something else ran: then CPU figures still hold (caches aside), rates do not."""
+    foreign = [sample.foreign_cores for samples in samples_of_peers for sample in samples]
+    busy = sum(share > FOREIGN_LIMIT for share in foreign)
+    if busy:
+        return [f"DISTURBED: in {busy} of {len(foreign)} runs other processes used over {FOREIGN_LIMIT} cores (most: {max(foreign):.1f})"]
+    return []
+
+
+# --- 1: Node, Pando beside Node's own cluster ---
+
+
+def node_peers(lab):
+    peers = {}
+    if lab.has_pando:
+        peers["Pando"] = lambda: lab.run_pando(WORKERS, ["node", NODE_APP], free_port())
+    peers["cluster, SCHED_RR"] = lambda: lab.run_node_cluster(WORKERS, "rr", free_port())
+    peers["cluster, SCHED_NONE"] = lambda: lab.run_node_cluster(WORKERS, "none", free_port())
+    return peers
+
+
+def table_node(lab, size, mode):
+    def measure(start):
+        with start() as server:
+            return lab.measure(server, mode, CONNECTIONS, size["seconds"], size["warm_up"])
+
+    progress(f"Node http, {mode}")
+    samples = in_rounds(size["rounds"], node_peers(lab), measure)
+    rr, none, pando = samples["cluster, SCHED_RR"], samples["cluster, SCHED_NONE"], samples.get("Pando")
+    unit = "conn" if mode == "close" else "req"
+    table = Table(
+        f"1{'a' if mode == 'close' else 'b'}. Node http, {WORKERS} workers, {CONNECTIONS} connections, "
+        + ("a new connection for each request" if mode == "close" else "keep-alive"),
+        ["server", f"{unit}/s", "x RR", f"CPU us/{unit}", "x NONE", "of it supervisor", "p50 ms", "p99 ms", "busiest worker",
+         "failed"])
+    for peer, runs in samples.items():
+        table.rows.append([
+            peer, with_range(values(runs, "per_second")), number(median_ratio(runs, rr, "per_second"), 2),
+            with_range(values(runs, "cpu_us"), 1), number(median_ratio(runs, none, "cpu_us"), 3),
+            number(median(values(runs, "supervisor_us")), 3),
+            *(number(median(run.latency_us[which] for run in runs) / 1000, 1) for which in ("p50", "p99")),
+            f"{100 * median(values(runs, 'busiest')):.0f} %", number(sum(values(runs, "failed")))])
+    table.notes += mode_note(lab)
+    if mode == "close":
+        faster = pando and median_ratio(pando, rr, "per_second")
+        table.notes.append(target("Pando's conn/s >= 1.8 x SCHED_RR's", faster, lambda ratio: ratio >= 1.8))
+    cost = pando and median_ratio(pando, none, "cpu_us")
+    table.notes.append(target(f"Pando's CPU per {unit} <= 1.05 x SCHED_NONE's", cost, lambda ratio: ratio <= 1.05, 3))
+    supervisor = pando and median(values(pando, "supervisor_us"))
+    table.notes.append(target("keeper + primary < 0.1 us CPU per request", supervisor, lambda us: us < 0.1, 3, " us"))
+    table.notes += disturbance(samples.values())
+    return table
+
+
+# --- 2: what it costs that all workers pull from one socket ---
+
+
+def table_pull(lab, size):
+    table = Table(
+        "2. CPU per connection against the number of workers: a C epoll server, a new connection for each request",
+        ["workers, connections at once", "own sockets us", "Pando us", "x own", "Pando exclusive us", "x own",
+         "wake-ups/conn: own", "Pando", "exclusive"])
+    everything = []
+    for workers in (2, 16, 64):
+        def bare(arguments, workers=workers):
+            port = free_port()
+            return lab.run_bare(workers, [lab.epoll_server, port, *arguments], port)
+
+        def pando(arguments, workers=workers):
+            port = free_port()
+            return lab.run_pando(workers, [lab.epoll_server, port, *arguments], port)
+
+        peers = {"own": lambda: bare(["reuseport"])}
+        if lab.has_pando:
+            peers |= {"pando": lambda: pando([]), "exclusive": lambda: pando(["exclusive"])}
+        for connections in (4, CONNECTIONS):
+            def measure(start, connections=connections):
+                with start() as server:
+                    return lab.measure(server, "close", connections, size["short_seconds"], 2000)
+
+            progress(f"C server, {workers} workers, {connections} connections")
+            samples = in_rounds(size["rounds"], peers, measure)
+            everything += samples.values()
+            own = samples["own"]
+
+            def cell(name, what, digits):
+                return number(median(values(samples[name], what)), digits) if name in samples else "-"
+
+            def ratio(name):
+                return number(median_ratio(samples[name], own, "workers_us"), 2) if name in samples else "-"
+
+            table.rows.append([
+                f"{workers}, {connections}", cell("own", "workers_us", 1), cell("pando", "workers_us", 1), ratio("pando"),
+                cell("exclusive", "workers_us", 1), ratio("exclusive"),
+                *(cell(name, "wakeups", 2) for name in ("own", "pando", "exclusive"))])
+    table.notes = [
+        "own sockets: the same program without Pando, each process with its own SO_REUSEPORT socket: no vain wake-up is possible",
+        "exclusive: the program waits with EPOLLEXCLUSIVE; without it the kernel wakes every idle worker for every connection",
+        *mode_note(lab), *failures(everything), *disturbance(everything)]
+    return table
+
+
+def mode_note(lab):
+    return [f"Pando's balance mode: {lab.pando_mode}"] if lab.pando_mode else []
+
+
+def failures(samples_of_peers):
+    failed = sum(sample.failed for samples in samples_of_peers for sample in samples)
+    return [f"FAILED requests: {failed}"] if failed else []
+
+
+# --- 3: memory ---
+
+
+def table_memory(lab, size, pm2):
+    progress("memory")
+    peers = node_peers(lab)
+    if pm2:
+        peers["PM2's daemon"] = lambda: lab.run_pm2(pm2, WORKERS, NODE_APP, free_port())
+    title = f"3. Memory of the supervisor, {WORKERS} Node workers, after {size['warm_up']:,} requests"
+    table = Table(title, ["server", "processes", "RSS MB", "PSS MB"])
+    pando_mb = None
+    for peer, start in peers.items():
+        with start() as server:
+            lab.load(server, "close", CONNECTIONS, WARM_UP_MAX_S, size["warm_up"])
+            sizes = [memory_bytes(pid) for pid in server.supervisor]
+        rss, pss = ([bytes_ / 1e6 for bytes_ in column] for column in zip(*sizes))
+        if peer == "Pando":
+            pando_mb = sum(rss)
+            parts = " = keeper " + " + primary ".join(number(part, 1) for part in rss)
+        else:
+            parts = ""
+        table.rows.append([peer, str(len(sizes)), number(sum(rss), 1) + parts, number(sum(pss), 1)])
+    table.notes.append(target("keeper + primary < 6 MB RSS", pando_mb, lambda mb: mb < 6, 1, " MB"))
+    if not pm2:
+        table.notes.append("PM2 not measured: not installed (--with-pm2 fetches it by npm)")
+    return table
+
+
+def install_pm2(build):
+    pm2 = build / "bench-pm2/node_modules/.bin/pm2"
+    if not pm2.exists():
+        progress("npm install pm2")
+        command = ["npm", "install", "--prefix", build / "bench-pm2", "--no-audit", "--no-fund", "pm2@5.4.3"]
+        subprocess.run(command, check=True, stdout=sys.stderr)
+    return pm2
+
+
+# --- 4: from SIGKILL to the successor ---
+
+
+def ms_to_first_answer(port, old_pid, act):
+    """Runs `act`, then asks until another pid answers: one connection, which waits in the queue; a refused one is tried again."""
+    start = time.monotonic_ns()
+    act()
+    while True:
+        try:
+            if ask(port).strip() not in ("", old_pid):
+                return (time.monotonic_ns() - start) / 1e6
+        except ConnectionError:
+            pass
+        if time.monotonic_ns() - start > 20e9:
+            raise LabError("no successor answered within 20 s")
+
+
+def ms_from_kill_to_answer(lab):
+    port = free_port()
+    with lab.run_pando(1, [lab.epoll_server, port], port):
+        old_pid = ask(port).strip()
+        return ms_to_first_answer(port, old_pid, lambda: os.kill(int(old_pid), signal.SIGKILL))
+
+
+def ms_from_start_to_answer(lab):
+    """The floor: the bare program, from before fork to its first answer."""
+    port, pids = free_port(), []
+
+    def start():
+        quiet = [(os.POSIX_SPAWN_OPEN, 1, os.devnull, os.O_WRONLY, 0)]
+        pids.append(os.posix_spawn(lab.epoll_server, [lab.epoll_server, str(port)], os.environ, file_actions=quiet))
+
+    try:
+        return ms_to_first_answer(port, "", start)
+    finally:
+        for pid in pids:
+            os.kill(pid, signal.SIGKILL)
+            os.waitpid(pid, 0)
+
+
+def table_respawn(lab, size):
+    progress("SIGKILL to successor")
+    table = Table(
+        f"4. The only C worker is killed (SIGKILL): until its successor has answered a connection; {size['kills']} fresh instances",
+        ["what", "median ms", "p90 ms", "max ms"])
+    series = {"the bare program: fork, exec, listen, answer": [ms_from_start_to_answer(lab) for _ in range(size["kills"])]}
+    if lab.has_pando:
+        series["Pando: kill, reap, fork, exec, listen, answer"] = [ms_from_kill_to_answer(lab) for _ in range(size["kills"])]
+    for what, times in series.items():
+        table.rows.append([what, number(median(times), 2), number(quantiles(times, n=10)[-1], 2), number(max(times), 2)])
+    respawn = median(times) if lab.has_pando else None
+    table.notes = [
+        target("median < 5 ms", respawn, lambda ms: ms < 5, 2, " ms"),
+        "The connection waits in the queue, which Pando holds open, until the successor accepts it."]
+    return table
+
+
+# --- 5: idle ---
+
+
+def table_idle(lab, size):
+    workers = 100
+    progress(f"{workers} idle workers")
+    table = Table(f"5. {workers} idle C workers, {size['idle_seconds']} s", ["process", "CPU ms", "% of a core", "RSS MB"])
+    total = None
+    if lab.has_pando:
+        port = free_port()
+        with lab.run_pando(workers, [lab.epoll_server, port], port) as server:
+            time.sleep(2)
+            before = [cpu_ns(pid) for pid in server.supervisor]
+            time.sleep(size["idle_seconds"])
+            used_ms = [(cpu_ns(pid) - ns) / 1e6 for pid, ns in zip(server.supervisor, before)]
+            memory = [memory_bytes(pid)[0] / 1e6 for pid in server.supervisor]
+        total = sum(used_ms) / 10 / size["idle_seconds"]
+        for name, ms, mb in zip(("keeper", "primary"), used_ms, memory):
+            table.rows.append([name, number(ms, 2), number(ms / 10 / size["idle_seconds"], 4), number(mb, 1)])
+    table.notes.append(target("keeper + primary < 0.1 % of a core", total, lambda percent: percent < 0.1, 4, " %"))
+    return table
+
+
+# --- all of it ---
+
+
+def build_warnings(build):
+    options = build / "meson-info/intro-buildoptions.json"
+    if not options.exists():
+        return []
+    chosen = {option["name"]: option["value"] for option in json.loads(options.read_text())}
+    good = {"b_sanitize": ("none",), "optimization": ("2", "3")}
+    found = [f"{name}={chosen.get(name)}" for name in good if chosen.get(name) not in good[name]]
+    return [f"WARNING: built with {', '.join(found)}: the figures mean nothing"] if found else []
+
+
+def parse_arguments():
+    parser = argparse.ArgumentParser(description="Pando's benchmarks; see bench/bench.py for how they measure.")
+    parser.add_argument("--build", type=Path, default=BENCH.parent / "build", help="Meson's build folder (default: build)")
+    parser.add_argument("--quick", action="store_true", help="two short rounds: does it work? The figures mean little")
+    parser.add_argument("--write", action="store_true", help="also write bench/results.md")
+    parser.add_argument("--only", metavar="1a,1b,2..", help="only these tables")
+    parser.add_argument("--with-pm2", action="store_true", help="also measure PM2's daemon, fetched by npm into the build folder")
+    arguments = parser.parse_args()
+    if arguments.write and arguments.only:
+        parser.error("--write writes all tables: not with --only")
+    return arguments
+
+
+def main():
+    arguments = parse_arguments()
+    build, size = arguments.build.resolve(), QUICK if arguments.quick else FULL
+    lab = Lab(build)
+    pm2 = install_pm2(build) if arguments.with_pm2 else shutil.which("pm2")
+    tables = {
+        "1a": lambda: table_node(lab, size, "close"),
+        "1b": lambda: table_node(lab, size, "keepalive"),
+        "2": lambda: table_pull(lab, size),
+        "3": lambda: table_memory(lab, size, pm2),
+        "4": lambda: table_respawn(lab, size),
+        "5": lambda: table_idle(lab, size),
+    }
+    wanted = arguments.only.split(",") if arguments.only else list(tables)
+
+    start = time.monotonic()
+    head = [
+        *machine(lab),
+        f"{size['rounds']} interleaved rounds of {size['seconds']} s, each after {size['warm_up']:,} requests to warm up (table 2: "
+        f"{size['short_seconds']} s); nothing pinned; medians (and ranges) over the rounds",
+        *build_warnings(build)]
+    print("\n".join(head) + "\n", flush=True)
+    done = []
+    for name in wanted:
+        done.append(tables[name]())
+        print(done[-1].text(), flush=True)
+    print(f"took {time.monotonic() - start:.0f} s")
+
+    if arguments.write:
+        lines = ["# Benchmarks", "", *(f"* {line}" for line in head), "",
+                 "Written by `bench/bench.py --write`, which says how it measures.", ""]
+        (BENCH / "results.md").write_text("\n".join(lines) + "\n" + "\n".join(table.markdown() for table in done))
+
+
+if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # unwinds: nothing is left running
+    try:
+        main()
+    except (LabError, KeyError) as error:
+        sys.exit(f"bench: {error}")
+    except KeyboardInterrupt:
+        sys.exit(130)

@@ -1,0 +1,222 @@
+// SPDX-License-Identifier: MIT
+// `pando run` prepares what must be right before anything starts, and becomes the keeper:
+//
+//   options -> command exists? -> folder, lock, control socket -> [-d: fork] -> descriptors in place -> exec pando-keeper
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include "buf.h"
+#include "cli.h"
+#include "command.h"
+#include "detach.h"
+#include "ending.h"
+#include "fd.h"
+#include "home.h"
+#include "inherit.h"
+#include "str.h"
+
+struct run {
+    const struct cli_verb *verb;  // borrowed
+    struct launch launch;
+    struct buf keeper;                // path of the keeper
+    int home, log;                    // owned
+    int inherit[INHERIT_KEEPER_END];  // owned: what the keeper gets under that number; -1 = nothing
+    int ready;                        // owned: our end of INHERIT_READY
+    sigset_t signals;                 // the caller's mask
+};
+
+static void run_init(struct run *run, const struct cli_verb *verb) {
+    *run = (struct run){.verb = verb, .home = -1, .log = -1, .ready = -1};
+    for (int i = 0; i < INHERIT_KEEPER_END; i++) run->inherit[i] = -1;
+    launch_init(&run->launch);
+}
+
+static void run_deinit(struct run *run) {
+    for (int i = 0; i < INHERIT_KEEPER_END; i++) fd_close(&run->inherit[i]);
+    fd_close(&run->ready);
+    fd_close(&run->log);
+    fd_close(&run->home);
+    buf_deinit(&run->keeper);
+    launch_deinit(&run->launch);
+}
+
+#define scoped_run __attribute__((cleanup(run_deinit))) struct run
+
+static int run_complain(const struct run *run, int err, const char *what) {
+    return cli_complain(run->verb, CLI_FAILED, "%s: %s", what, strerror(err < 0 ? -err : err));
+}
+
+// Next to `pando`, in the place for helpers of an installation, or in the build folder.
+static int run_find_keeper(struct run *run) {
+    static const char *const places[] = {"", "../libexec/pando/", "../keeper/"};
+    char self[4096];
+    ssize_t len = readlink("/proc/self/exe", self, sizeof self - 1);
+    if (len < 0) return run_complain(run, errno, "find the own executable by /proc/self/exe");
+    self[len] = '\0';
+    *strrchr(self, '/') = '\0';
+    for (size_t i = 0; i < sizeof places / sizeof places[0]; i++) {
+        buf_deinit(&run->keeper);
+        buf_printf(&run->keeper, "%s/%spando-keeper", self, places[i]);
+        if (!run->keeper.failed && access(run->keeper.data, X_OK) == 0) return CLI_OK;
+    }
+    return cli_complain(run->verb, CLI_FAILED, "pando-keeper is neither in %s nor in %s/../libexec/pando: install it there", self, self);
+}
+
+static int run_open_home(struct run *run) {
+    char path[HOME_PATH_MAX];
+    struct pando_error error;
+    int err = home_path(path, sizeof path, &error);
+    if (err == 0) err = run->home = home_open(path, &error);
+    if (err < 0) return cli_complain(run->verb, CLI_FAILED, "%s", error.text);
+    run->launch.home = strdup(path);
+    return run->launch.home ? CLI_OK : run_complain(run, ENOMEM, "run-time folder");
+}
+
+static int run_complain_taken(const struct run *run, pid_t holder) {
+    char keeper[48] = "it is just starting or ending";
+    if (holder > 0) snprintf(keeper, sizeof keeper, "keeper pid %d", holder);
+    return cli_complain(run->verb, CLI_FAILED,
+                        "an instance named %s is already running (%s): `pando stop -n %s` ends it, `-n` gives this one another name",
+                        run->launch.name, keeper, run->launch.name);
+}
+
+// The keeper of that name was killed: its primary and workers hold the port and wait for somebody to end them.
+static int run_end_orphan(struct run *run) {
+    scoped_client client = CLIENT_NONE;
+    cli_complain(run->verb, CLI_OK, "%s runs without its keeper, which was killed: stopping it to take over", run->launch.name);
+    int code = client_open(&client, run->verb, run->launch.name);
+    return code == CLI_OK ? ending_live(&client, run->verb, false) : code;
+}
+
+static int run_lock(struct run *run) {
+    const char *name = run->launch.name;
+    pid_t holder = 0;
+    struct pando_error error;
+    int lock = home_lock(run->home, name, &holder, &error);
+    if (lock == -EWOULDBLOCK && ending_is_orphan(run->home, name)) {
+        int code = run_end_orphan(run);
+        if (code != CLI_OK) return code;
+        lock = home_lock(run->home, name, &holder, &error);
+    }
+    if (lock == -EWOULDBLOCK) return run_complain_taken(run, holder);
+    if (lock < 0) return cli_complain(run->verb, CLI_FAILED, "%s", error.text);
+    run->inherit[INHERIT_LOCK] = lock;
+    return CLI_OK;
+}
+
+static int run_end_leftovers(struct run *run) {
+    int count = ending_leftovers(run->home, run->launch.name, false);
+    if (count < 0) return run_complain(run, count, "end what an earlier instance of that name left");
+    if (count > 0) cli_complain(run->verb, CLI_OK, "ended %d workers that an earlier, killed instance of that name had left", count);
+    return CLI_OK;
+}
+
+// From here on there is something to clean up, which only the keeper can: a signal that arrives now waits for it. Blocked
+// and pending signals survive exec.
+static void run_hold_signals(struct run *run) {
+    static const int held[] = {SIGTERM, SIGINT, SIGHUP, SIGQUIT, SIGUSR1, SIGUSR2};
+    sigset_t set;
+    sigemptyset(&set);
+    for (size_t i = 0; i < sizeof held / sizeof held[0]; i++) sigaddset(&set, held[i]);
+    sigprocmask(SIG_BLOCK, &set, &run->signals);
+}
+
+static int run_open_control(struct run *run) {
+    struct pando_error error;
+    run_hold_signals(run);
+    int fd = home_listen(run->home, run->launch.name, &error);
+    if (fd < 0) return cli_complain(run->verb, CLI_FAILED, "%s", error.text);
+    run->inherit[INHERIT_CONTROL] = fd;
+    return CLI_OK;
+}
+
+static int run_seal(struct run *run) {
+    int fd = launch_seal(&run->launch);
+    if (fd < 0) return run_complain(run, fd, "pass the options on");
+    run->inherit[INHERIT_LAUNCH] = fd;
+    int program = open("/proc/self/exe", O_PATH | O_CLOEXEC);
+    if (program < 0) return run_complain(run, errno, "open the own executable");
+    run->inherit[INHERIT_PROGRAM] = program;
+    return CLI_OK;
+}
+
+// In the foreground the primary writes the file, but whether it can be opened is said before anything starts.
+static int run_open_output(struct run *run) {
+    struct launch *launch = &run->launch;
+    launch->log_is_terminal = !launch->detach && !launch->log_file && isatty(STDERR_FILENO);
+    if (!launch->detach && !launch->log_file) return CLI_OK;
+    run->log = detach_open_log(launch, run->verb);
+    return run->log < 0 ? CLI_FAILED : CLI_OK;
+}
+
+// First all out of the way, then each to its place: no target is still somebody's source. dup2 clears CLOEXEC.
+static int run_place_fds(struct run *run) {
+    for (int i = 0; i < INHERIT_KEEPER_END; i++) {
+        if (run->inherit[i] < 0) continue;
+        int moved = fcntl(run->inherit[i], F_DUPFD_CLOEXEC, INHERIT_KEEPER_END);
+        if (moved < 0) return -errno;
+        fd_close(&run->inherit[i]);
+        run->inherit[i] = moved;
+    }
+    for (int i = STDERR_FILENO + 1; i < INHERIT_KEEPER_END; i++) {
+        if (run->inherit[i] < 0) close(i);
+        if (run->inherit[i] >= 0 && dup2(run->inherit[i], i) < 0) return -errno;
+    }
+    return syscall(SYS_close_range, INHERIT_KEEPER_END, ~0U, 0) ? -errno : 0;
+}
+
+// Returns only when it failed. The descriptors of `run` are gone then: this process has nothing left to do but to say so.
+static int run_become_keeper(struct run *run) {
+    char *argv[] = {(char[]){"pando-keeper"}, run->launch.name, NULL};
+    int err = home_lock_write_pid(run->inherit[INHERIT_LOCK], getpid());
+    if (err == 0) err = run_place_fds(run);
+    if (err) return run_complain(run, err, "hand over to the keeper");
+    execve(run->keeper.data, argv, environ);
+    return run_complain(run, errno, run->keeper.data);
+}
+
+static int run_detached_child(struct run *run) {
+    fd_close(&run->ready);
+    int err = detach_enter(run->log);
+    return err ? run_complain(run, err, "detach") : run_become_keeper(run);
+}
+
+// The parent keeps nothing that says "this instance runs" while it waits.
+static int run_detached(struct run *run) {
+    int ends[2];
+    if (pipe2(ends, O_CLOEXEC)) return run_complain(run, errno, "detach");
+    run->ready = ends[0];
+    run->inherit[INHERIT_READY] = ends[1];
+    fflush(NULL);
+    pid_t child = fork();
+    if (child < 0) return run_complain(run, errno, "detach");
+    if (child == 0) _exit(run_detached_child(run));
+    sigprocmask(SIG_SETMASK, &run->signals, NULL);
+    for (int i = 0; i < INHERIT_KEEPER_END; i++) fd_close(&run->inherit[i]);
+    return detach_wait(&run->launch, run->verb, run->ready, run->log, run->home);
+}
+
+static int run_prepare(struct run *run) {
+    static int (*const steps[])(struct run *) = {run_find_keeper, run_open_home,    run_lock, run_end_leftovers,
+                                                 run_open_output, run_open_control, run_seal};
+    int code = command_check(run->verb, &run->launch);
+    for (size_t i = 0; code == CLI_OK && i < sizeof steps / sizeof steps[0]; i++) code = steps[i](run);
+    return code;
+}
+
+int verb_run(const struct cli_verb *verb, int argc, char **argv) {
+    scoped_run run;
+    struct pando_error error;
+    run_init(&run, verb);
+    int parsed = launch_parse(&run.launch, argc, argv, environ, &error);
+    if (parsed > 0) return cli_print_help(verb), CLI_OK;
+    if (parsed < 0) return cli_complain(verb, CLI_USAGE, "%s", error.text);
+    int code = run_prepare(&run);
+    if (code != CLI_OK) return code;
+    return run.launch.detach ? run_detached(&run) : run_become_keeper(&run);
+}

@@ -1,0 +1,17 @@
+// SPDX-License-Identifier: MIT
+// The connections that a worker has open, as the kernel tells: for the decision whether it may be stopped.
+#pragma once
+
+#include <stdbool.h>
+
+#include "record.h"
+
+enum connections {
+    CONNECTIONS_NONE,
+    CONNECTIONS_IDLE,     // some, but every answer that was asked for has left: keep-alive
+    CONNECTIONS_ACTIVE,   // a request is being received or answered
+    CONNECTIONS_UNKNOWN,  // the kernel does not tell
+};
+
+// Of all processes in the group `pgrp`, on the addresses in `mask`.
+enum connections connections_of(const struct record *record, pid_t pgrp, uint64_t mask);

@@ -1,0 +1,86 @@
+// SPDX-License-Identifier: MIT
+#include "environment.h"
+
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+// Meant for the process that got them: a worker that read them would talk to our supervisor, or take itself for an upgrade.
+static const char *const stripped[] = {
+    "NOTIFY_SOCKET", "LISTEN_PID",     "LISTEN_FDS",   "LISTEN_FDNAMES", "WATCHDOG_USEC", "WATCHDOG_PID", "FDSTORE",
+    "GUNICORN_FD",   "GUNICORN_PID",   "UNICORN_FD",   "UPSTART_FDS",    "NGINX",         "NODE_UNIQUE_ID",
+    "NODE_CHANNEL_FD", "NODE_CHANNEL_SERIALIZATION_MODE", "PHP_CLI_SERVER_WORKERS",
+    "PANDO_WORKER",  "PANDO_WORKERS",  "PANDO_GENERATION", "NODE_APP_INSTANCE", "PANDO_DEBUG_REFUSE",
+};
+
+enum { ADDED_MAX = 10, ENTRY_SIZE = 256 };
+
+static bool names(const char *entry, const char *name) {
+    size_t len = strlen(name);
+    return strncmp(entry, name, len) == 0 && entry[len] == '=';
+}
+
+static bool is_stripped(const char *entry) {
+    for (size_t i = 0; i < sizeof stripped / sizeof *stripped; i++)
+        if (names(entry, stripped[i])) return true;
+    return false;
+}
+
+const char *environment_get(char *const *envp, const char *name) {
+    for (; *envp != NULL; envp++)
+        if (names(*envp, name)) return strchr(*envp, '=') + 1;
+    return NULL;
+}
+
+struct building {
+    char **envp;
+    size_t len;
+    bool failed;
+};
+
+static void add(struct building *to, const char *entry) {
+    char *copy = strdup(entry);
+    if (copy == NULL) to->failed = true;
+    to->envp[to->len] = copy;
+    if (copy != NULL) to->len++;
+}
+
+static void add_number(struct building *to, const char *name, long value) {
+    char entry[ENTRY_SIZE];
+    snprintf(entry, sizeof entry, "%s=%ld", name, value);
+    add(to, entry);
+}
+
+static void add_unless_set(struct building *to, char *const *base, const char *name, long value) {
+    if (environment_get(base, name) == NULL) add_number(to, name, value);
+}
+
+char **environment_build(char *const *base, const struct environment *with) {
+    size_t count = 0;
+    while (base[count] != NULL) count++;
+    struct building to = {.envp = calloc(count + ADDED_MAX, sizeof(char *))};
+    if (to.envp == NULL) return NULL;
+    for (size_t i = 0; i < count; i++)
+        if (!is_stripped(base[i])) add(&to, base[i]);
+    add_number(&to, "PANDO_WORKER", with->slot);
+    add_number(&to, "PANDO_WORKERS", with->workers);
+    add_number(&to, "PANDO_GENERATION", with->generation);
+    add_number(&to, "NODE_APP_INSTANCE", with->slot);
+    add_unless_set(&to, base, "WEB_CONCURRENCY", 1);
+    add_unless_set(&to, base, "PYTHONUNBUFFERED", 1);
+    add_unless_set(&to, base, "GOMAXPROCS", with->cpus_per_worker);
+    if (with->notify_socket != NULL) {
+        char entry[ENTRY_SIZE];
+        snprintf(entry, sizeof entry, "NOTIFY_SOCKET=%s", with->notify_socket);
+        add(&to, entry);
+    }
+    if (!to.failed) return to.envp;
+    environment_free(to.envp);
+    return NULL;
+}
+
+void environment_free(char **envp) {
+    for (char **at = envp; at != NULL && *at != NULL; at++) free(*at);
+    free(envp);
+}

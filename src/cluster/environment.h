@@ -1,0 +1,18 @@
+// SPDX-License-Identifier: MIT
+// The environment of one worker: the user's, without what was meant for Pando itself, with what a copy needs to know.
+#pragma once
+
+#include <stdint.h>
+
+struct environment {
+    int slot, workers;
+    uint32_t generation;
+    int cpus_per_worker;
+    const char *notify_socket;  // NULL = none
+};
+
+// A NULL-terminated heap array; free with environment_free. NULL when out of memory.
+char **environment_build(char *const *base, const struct environment *with);
+void environment_free(char **envp);
+// The value of NAME in an environment, or NULL.
+const char *environment_get(char *const *envp, const char *name);

@@ -1,0 +1,51 @@
+// SPDX-License-Identifier: MIT
+// What an unmodified program's bind(2) and listen(2) become. The worker waits in the kernel; the primary reads what it
+// asked for, does it on the worker's own socket, and answers with the result as the program's own errno.
+//
+//   read: PEEK the address, GETFD the socket, bind it here.      (`bind`, `listen` are reported)
+//   hand: make the socket here and put it into the worker.       (`socket`, `listen` are reported; where reading is not allowed)
+//
+// Until `listen` every worker has a socket of its own. At `listen` the first of a generation becomes the generation's
+// socket, and takes the place of the later ones' descriptors.
+#pragma once
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "handed.h"
+#include "launch.h"
+#include "link.h"
+#include "listener.h"
+#include "record.h"
+#include "worker.h"
+
+#define INTERCEPT_BOUND_MAX 256
+
+// A bound socket of a worker, from `bind` to the worker's end: who binds twice must hear EADDRINUSE.
+struct intercept_bound {
+    uint64_t token;  // 0 = free
+    uint64_t inode;  // of the program's own socket
+    int address;
+};
+
+struct intercept {
+    struct record *record;         // borrowed
+    struct link *link;             // borrowed
+    struct listeners *listeners;   // borrowed
+    const struct launch *launch;   // borrowed
+    struct handed handed;
+    struct intercept_bound bound[INTERCEPT_BOUND_MAX];
+    int bound_next;
+    void *arg;  // of the callbacks
+    void (*on_listen)(void *arg, struct worker *worker, int address);  // address -1: a port of its own (port 0)
+    void (*on_hidden)(void *arg, struct worker *worker);               // its memory may not be read: the other way is needed
+};
+
+int intercept_init(struct intercept *intercept);  // the borrowed members and callbacks are set
+// Answers what this worker's listener has. False when no process of it is left.
+bool intercept_on_readable(struct intercept *intercept, struct worker *worker);
+// Answers what the previous primary had received and not answered, if this worker still waits for it.
+void intercept_resume(struct intercept *intercept, struct worker *worker);
+// A call that was parked is decided again (and may be parked again).
+void intercept_unpark(struct intercept *intercept, struct worker *worker);
+void intercept_forget(struct intercept *intercept, uint64_t token);  // that worker has ended

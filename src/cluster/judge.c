@@ -1,0 +1,119 @@
+// SPDX-License-Identifier: MIT
+// How do the programs behind an address wait for connections? Those that sleep in select or poll and then call accept on a
+// *blocking* listener would stick there when a sibling was faster, with their keep-alive clients behind them. They get one
+// socket a slot. It cannot be seen at `listen` (php sets O_NONBLOCK afterwards), so the first copy is watched until it is
+// idle, while the others' `listen` is parked; half a second at most.
+#include <fcntl.h>
+#include <sys/syscall.h>
+
+#include "address.h"
+#include "clock.h"
+#include "log.h"
+#include "judge.h"
+#include "pool.h"
+#include "procinfo.h"
+
+#define LOOK_FIRST_NS (10 * CLOCK_MS)
+#define LOOK_LATER_NS CLOCK_S
+enum { LOOK_MAX = JUDGE_PARKING_LOOKS + 60 };  // after those a minute of later ones
+
+enum waits { WAITS_UNKNOWN, WAITS_IN_ACCEPT, WAITS_IN_POLL };
+
+static enum waits waits_in(long call) {
+    switch (call) {
+        case SYS_accept:
+        case SYS_accept4: return WAITS_IN_ACCEPT;
+#ifdef SYS_poll
+        case SYS_poll:
+        case SYS_select:
+        case SYS_epoll_wait:
+#endif
+        case SYS_ppoll:
+        case SYS_pselect6:
+        case SYS_epoll_pwait:
+        case SYS_epoll_pwait2: return WAITS_IN_POLL;
+        default: return WAITS_UNKNOWN;
+    }
+}
+
+static bool look_at_thread(pid_t tid, void *arg) {
+    enum waits *seen = arg, now = waits_in(procinfo_syscall(tid));
+    if (now == WAITS_IN_ACCEPT || *seen == WAITS_UNKNOWN) *seen = now;
+    return *seen != WAITS_IN_ACCEPT;
+}
+
+static bool look_at_process(pid_t pid, void *arg) {
+    procinfo_thread_each(pid, look_at_thread, arg);
+    return *(enum waits *)arg != WAITS_IN_ACCEPT;
+}
+
+static bool see_thread(pid_t tid, void *arg) {
+    int *seen = arg;
+    long call = procinfo_syscall(tid);
+    if (call < -2) return true;  // not allowed to look
+    *seen = waits_in(call) != WAITS_UNKNOWN;
+    return *seen != 1;
+}
+
+static bool see_process(pid_t pid, void *arg) {
+    procinfo_thread_each(pid, see_thread, arg);
+    return *(int *)arg != 1;
+}
+
+int judge_waits(pid_t pgrp) {
+    int seen = -1;
+    procinfo_group_each(pgrp, see_process, &seen);
+    return seen;
+}
+
+int judge_first_user(const struct record *record, int address) {
+    for (uint32_t i = 0; i < record->slot_end; i++)
+        if (record->worker[i].pid != 0 && (record->worker[i].addresses >> address & 1) != 0) return (int)i;
+    return -1;
+}
+
+bool judge_parks(const struct record *record, int address, int slot) {
+    const struct record_address *at = &record->address[address];
+    int first = judge_first_user(record, address);
+    return at->listened && !at->judged && at->look_count < JUDGE_PARKING_LOOKS && first >= 0 && first != slot;
+}
+
+// Copies that got the shared socket before the verdict have to come again.
+static void split(struct pool *pool, int address, const struct worker *keeps) {
+    char text[ADDRESS_TEXT_SIZE];
+    log_info("%s: its programs poll, then accept on a blocking listener: one socket a worker instead of a shared one",
+             address_text(&pool->record->address[address], text, sizeof text));
+    listeners_split(&pool->listeners, address, keeps->slot);
+    for (uint32_t i = 0; i < pool->record->slot_end; i++) {
+        struct worker *worker = &pool->worker[i];
+        if (worker != keeps && worker_runs(worker) && (worker->record->addresses >> address & 1) != 0)
+            worker->record->restart_due = true;
+    }
+}
+
+static void judge(struct pool *pool, int address, uint64_t now_ns) {
+    struct record_address *at = &pool->record->address[address];
+    int first = judge_first_user(pool->record, address);
+    struct worker *worker = first < 0 ? NULL : &pool->worker[first];
+    int row = worker == NULL ? -1 : listeners_find(&pool->listeners, address, worker->record->generation, worker->slot);
+    if (row < 0) {  // nobody to watch: the next to listen is the first
+        at->look_ns = CLOCK_NEVER;
+        return;
+    }
+    at->look_ns = now_ns + (at->look_count < JUDGE_PARKING_LOOKS ? LOOK_FIRST_NS * (1 + at->look_count / 10) : LOOK_LATER_NS);
+    at->look_count++;
+    enum waits waits = WAITS_UNKNOWN;
+    bool blocking = (fcntl(pool->listeners.fd[row], F_GETFL) & O_NONBLOCK) == 0;
+    if (blocking) procinfo_group_each(worker->record->pid, look_at_process, &waits);
+    if (blocking && waits == WAITS_IN_POLL) split(pool, address, worker);
+    at->judged = !blocking || waits != WAITS_UNKNOWN || at->look_count > LOOK_MAX;
+    if (at->judged) at->look_ns = CLOCK_NEVER;
+    if (at->judged || at->look_count == JUDGE_PARKING_LOOKS) pool_unpark(pool);
+}
+
+void pool_judge(struct pool *pool, uint64_t now_ns) {
+    for (int a = 0; a < RECORD_ADDRESS_MAX; a++) {
+        const struct record_address *at = &pool->record->address[a];
+        if (at->used && at->listened && !at->judged && at->look_ns <= now_ns) judge(pool, a, now_ns);
+    }
+}

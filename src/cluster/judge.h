@@ -1,0 +1,17 @@
+// SPDX-License-Identifier: MIT
+// How the programs behind an address wait for connections (judge.c), as far as interception must know.
+#pragma once
+
+#include <stdbool.h>
+#include <sys/types.h>
+
+#include "record.h"
+
+enum { JUDGE_PARKING_LOOKS = 25 };  // about half a second: so long may a verdict keep the siblings waiting
+
+int judge_first_user(const struct record *record, int address);  // slot of a running worker that listens there; -1
+// Does some thread of this process group wait for connections (or for whatever else: select, poll, epoll, accept)? 1 = yes,
+// 0 = no, -1 = it cannot be seen.
+int judge_waits(pid_t pgrp);
+// Does the `listen` of this slot have to wait until the first user there has been seen to wait?
+bool judge_parks(const struct record *record, int address, int slot);

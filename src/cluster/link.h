@@ -1,0 +1,45 @@
+// SPDX-License-Identifier: MIT
+// The primary's end of the channel: each request of wire/channel.h as a function that waits for its reply (some 20 us).
+// Events that arrive in between are kept for link_next_event.
+//
+// Every function returns 0 (or what it says) or -errno; -EPIPE once the keeper is gone.
+#pragma once
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+#include "channel.h"
+
+struct link_event {
+    struct keeper_message message;
+    int fd[2];  // -1 = none; the receiver's
+    struct link_event *next;
+};
+
+struct link {
+    int fd;  // owned
+    bool gone;
+    struct link_event *first, **last;  // events kept while a reply was waited for; owned
+};
+
+void link_init(struct link *link, int channel_take);
+void link_deinit(struct link *link);
+
+// CHILD and HELD entries are reported as events first.
+int link_hello(struct link *link);
+int link_hold(struct link *link, enum held_kind kind, uint64_t key, int fd);
+int link_drop(struct link *link, enum held_kind kind, uint64_t key);
+// 0 with the new pid, its pidfd and notification listener (-1 = none), the caller's; or -errno with the stage that failed.
+int link_spawn(struct link *link, uint64_t token, int plan, const int *fds, size_t fd_count, pid_t *out_pid, int *out_pidfd,
+               int *out_listener, uint32_t *out_stage);
+int link_peek(struct link *link, pid_t pid, uint64_t address, void *out, size_t len);  // bytes read
+int link_getfd(struct link *link, pid_t pid, int fd);                                  // new fd
+int link_kill(struct link *link, pid_t pid, int signo, bool to_group);
+int link_forget(struct link *link, pid_t pid);
+int link_heard(struct link *link, int signo);
+int link_quit(struct link *link, int exit_code);
+
+// The next event, from memory or the channel. 1, 0 = none now, -EPIPE.
+int link_next_event(struct link *link, struct link_event *out);

@@ -1,0 +1,55 @@
+// SPDX-License-Identifier: MIT
+// The listening sockets that outlive workers: one a generation, from which all its workers pull; or one a slot, for
+// programs that would stick in a blocking accept. Rows live in the record, descriptors here and with the keeper.
+#pragma once
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "launch.h"
+#include "link.h"
+#include "record.h"
+
+#define LISTENER_SHARED (-1)  // the slot of a socket that its whole generation pulls from
+
+struct steering;
+
+struct listeners {
+    struct record *record;      // borrowed
+    struct link *link;          // borrowed
+    enum launch_balance balance;
+    struct steering *steering[RECORD_ADDRESS_MAX];  // owned; NULL: not steered by eBPF (steer.c)
+    struct steering *spare;                         // owned; opened ahead for the next address
+    int queue_epoll;  // owned; readable when a queue that is watched (listeners_watch_queue) is not empty
+    int adopted_steering[RECORD_ADDRESS_MAX][16];   // owned; descriptors of a steering until it is imported, -1 = none
+    int fd[RECORD_SOCKET_MAX];  // owned; parallel to record->socket
+};
+
+void listeners_init(struct listeners *listeners, struct record *record, struct link *link, enum launch_balance balance);
+// Takes back the descriptor of a row from the keeper. A row that no longer exists: closed and dropped.
+void listeners_adopt(struct listeners *listeners, uint64_t row, int fd_take);
+// After adoption: rows without a descriptor are forgotten, the others listen again (harmless if they do), steering is redone.
+void listeners_reconcile(struct listeners *listeners);
+
+// The row number of an address with that key, made when missing (a row that never listened is recycled). -ENOSPC.
+int listeners_address(struct listeners *listeners, const struct record_address *key);
+int listeners_find_address(const struct listeners *listeners, const struct record_address *key);  // -1 = none
+
+// The socket of this address that a worker (generation, slot) is to accept from; -1 = none yet.
+int listeners_find(const struct listeners *listeners, int address, uint32_t generation, int slot);
+bool listeners_any(const struct listeners *listeners, int address);  // any socket of this address
+// Makes `fd` (borrowed, bound) listen with the system's limit as backlog, and keeps it as that worker's row. Row or -errno.
+int listeners_add(struct listeners *listeners, int address, uint32_t generation, int slot, int fd);
+void listeners_close(struct listeners *listeners, int row);
+void listeners_close_slot(struct listeners *listeners, int slot);  // only rows whose queue is empty, or moves at the close
+// From now on one socket a slot here; the one there is becomes `slot`'s.
+void listeners_split(struct listeners *listeners, int address, int slot);
+
+// The next connection that waits in this row's queue makes `queue_epoll` readable, once.
+void listeners_watch_queue(struct listeners *listeners, int row);
+// Says whether steering may choose this slot's sockets. Only matters for addresses with one socket a slot.
+void listeners_set_live(struct listeners *listeners, int slot, bool live);
+
+int listeners_queued(const struct listeners *listeners, int row);  // connections waiting to be accepted
+int listeners_slot_stranded(const struct listeners *listeners, int slot);  // the same, where no sibling can get them
+uint64_t listeners_inode(int fd);                                  // socket inode, 0 when unknown

@@ -1,0 +1,102 @@
+// SPDX-License-Identifier: MIT
+// All workers of an instance: who shall run, who runs, what happens when one comes or goes. Policy without a loop: the
+// primary reports events and asks for the next deadline; what only it can do comes back through the hooks.
+#pragma once
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <linux/filter.h>
+
+#include "error.h"
+#include "intercept.h"
+#include "launch.h"
+#include "link.h"
+#include "listener.h"
+#include "record.h"
+#include "worker.h"
+
+// Descriptors of a freshly started worker; the hook's to keep.
+struct pool_fds {
+    int out, err;    // read ends of its standard output and error
+    int ready_pipe;  // --ready fd=N; else -1
+};
+
+struct pool_hooks {
+    void (*started)(void *arg, struct worker *worker, struct pool_fds *fds_take);
+    void (*ended)(void *arg, struct worker *worker);  // its process is gone; before the state moves
+    void (*changed)(void *arg);                       // some state moved: whoever waits may look
+    const char *(*last_lines)(void *arg, const struct worker *worker);  // what it wrote last; "" = nothing
+    void (*finished)(void *arg, int exit_code, const char *why);      // the instance is over; `why` NULL = as asked
+};
+
+struct pool {
+    struct record *record;        // borrowed
+    struct link *link;            // borrowed
+    const struct launch *launch;  // borrowed: of the present generation
+    struct listeners listeners;
+    struct intercept intercept;
+    struct worker worker[LAUNCH_WORKERS_MAX];
+    struct sock_filter *filter;  // owned; NULL without interception
+    size_t filter_count;
+    unsigned filter_flags;
+    bool no_new_privs;
+    int cpus;  // processors this process may use
+    char notify_directory[108];  // "" = NOTIFY_SOCKETs are not possible here
+    struct pool_hooks hooks;
+    void *arg;       // of the hooks
+    long oom_kills;   // seen so far; -1 = the system does not say
+    bool finished;    // the hook was called
+    bool unpark_due;
+    char why[PANDO_ERROR_TEXT_SIZE];  // the instance gives up; "" = it was asked to stop
+    char restart_why[160];            // `pando restart` was given up; "" = it was not
+};
+
+// `pool` is zeroed storage with launch, record, link, hooks and arg set. Chooses how to intercept, unless the record knows.
+int pool_open(struct pool *pool, struct pando_error *error);
+void pool_begin(struct pool *pool, int workers);  // the first start of the instance
+
+// Events.
+void pool_on_exited(struct pool *pool, uint64_t token, pid_t pid, int status);
+void pool_on_notification(struct pool *pool, struct worker *worker);  // its listener is readable
+void pool_on_ready_sign(struct pool *pool, struct worker *worker);    // READY=1, or the newline
+uint64_t pool_tick(struct pool *pool, uint64_t now_ns);               // does what is due; the next deadline
+
+// Adoption: a child that the keeper has (pidfd and listener become the pool's), then, after all of them, the reconciling.
+struct worker *pool_adopt(struct pool *pool, uint64_t token, pid_t pid, int pidfd_take, int listener_take);
+void pool_reconcile(struct pool *pool);
+
+// Wishes. They are begun here; `changed` is called as they come true.
+void pool_scale(struct pool *pool, int workers);
+void pool_restart(struct pool *pool, int slot);  // -1 = all, one after the other
+void pool_stop(struct pool *pool, bool now);
+bool pool_is_scaled(const struct pool *pool);
+bool pool_is_restarted(const struct pool *pool);
+
+void pool_release_paths(struct pool *pool);  // the end: second names of unix sockets
+int pool_ready_count(const struct pool *pool);
+struct worker *pool_by_token(struct pool *pool, uint64_t token);
+
+// Between the files of the pool.
+void pool_move(struct pool *pool, struct worker *worker, enum worker_event event, uint64_t lasts_ns, const char *why);
+void pool_start_slot(struct pool *pool, struct worker *worker, enum worker_event event);
+void pool_retire(struct pool *pool, struct worker *worker, const char *why);  // DRAINING: its time is over
+void pool_give_up(struct pool *pool, int exit_code, const char *why);
+void pool_check_finished(struct pool *pool);
+void pool_step_restarts(struct pool *pool);
+void pool_fail_restart(struct pool *pool, const struct worker *worker, const char *why);
+void pool_attach_intercept(struct pool *pool);                                     // its borrowed members and callbacks
+int pool_set_intercept(struct pool *pool, enum launch_intercept intercept);        // for the workers to come
+void pool_on_lost(struct pool *pool, struct worker *worker);                       // its process is gone, nobody knows how
+// start.c. On failure `out_exit_code` is that of an instance that can never start; untouched when trying again may help.
+int pool_start_process(struct pool *pool, struct worker *worker, struct pando_error *error, int *out_exit_code);
+void pool_judge(struct pool *pool, uint64_t now_ns);  // judge.c: how do its programs wait?
+void pool_unpark(struct pool *pool);  // what parked calls wait for may be there: the next tick decides them again
+uint64_t pool_rescue(struct pool *pool, uint64_t now_ns);  // rescue.c: queues that do not move; when to look again
+void pool_on_queues(struct pool *pool);                    // `queue_epoll` is readable
+bool pool_group_is_stopped(pid_t pgrp);
+void pool_freeze(struct pool *pool, struct worker *worker, uint64_t now_ns);
+void pool_update_live(struct pool *pool, struct worker *worker);  // tells steering whether this slot is fit
+void pool_drain_look(struct pool *pool, struct worker *worker, uint64_t now_ns);  // drain.c
+void pool_thaw(struct pool *pool, struct worker *worker);

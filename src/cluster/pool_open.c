@@ -1,0 +1,154 @@
+// SPDX-License-Identifier: MIT
+// The beginning of a pool: how to intercept here, and the taking over of what a dead primary left.
+#include <errno.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include <linux/capability.h>
+
+#include "clock.h"
+#include "cpus.h"
+#include "fd.h"
+#include "intercept_unix.h"
+#include "log.h"
+#include "pool.h"
+#include "procinfo.h"
+#include "seccomp_notify.h"
+#include "steer.h"
+#include "str.h"
+
+static bool has_capability(int capability) {
+    struct __user_cap_header_struct header = {.version = _LINUX_CAPABILITY_VERSION_3};
+    struct __user_cap_data_struct data[2] = {0};
+    if (syscall(SYS_capget, &header, data) != 0) return false;
+    return (data[capability / 32].effective >> (capability % 32) & 1) != 0;
+}
+
+// Duplicating one's own descriptor is always allowed, unless the system call itself is filtered, as in stock containers.
+static bool may_getfd(void) {
+    scoped_fd pidfd = (int)syscall(SYS_pidfd_open, getpid(), 0);
+    scoped_fd copy = pidfd < 0 ? -1 : (int)syscall(SYS_pidfd_getfd, pidfd, pidfd, 0);
+    return copy >= 0;
+}
+
+static enum launch_intercept choose(const struct launch *launch) {
+    if (launch->intercept != LAUNCH_INTERCEPT_AUTO) return launch->intercept;
+    bool foreign = launch->has_user && launch->uid != geteuid() && !has_capability(CAP_SYS_PTRACE);
+    return foreign || !may_getfd() ? LAUNCH_INTERCEPT_HAND : LAUNCH_INTERCEPT_READ;
+}
+
+// Slot mode wherever it works, unless the user says otherwise. What only slot mode can do is refused where it does not.
+static int choose_mode(struct pool *pool, struct pando_error *error) {
+    struct record *record = pool->record;
+    const struct launch *launch = pool->launch;
+    struct pando_error why = {0};
+    bool wanted = launch->mode != LAUNCH_MODE_PULL && record->intercept != LAUNCH_INTERCEPT_NONE;
+    int r = wanted ? steer_prepare(&pool->listeners, &why) : -EINVAL;
+    if (!wanted) str_copy(why.text, sizeof why.text, launch->mode == LAUNCH_MODE_PULL ? "asked for by --balance-mode" : "nothing is intercepted");
+    if (r != 0 && launch->mode == LAUNCH_MODE_SLOT)
+        return error_say(error, ENOTSUP, "--balance-mode slot: %s", why.text);
+    if (r != 0 && launch->balance == LAUNCH_BALANCE_RR)
+        return error_say(error, ENOTSUP, "--balance rr: only slot mode can take exact turns, and it is not in force: %s", why.text);
+    record->mode = r == 0 ? LAUNCH_MODE_SLOT : LAUNCH_MODE_PULL;
+    str_copy(record->mode_why, sizeof record->mode_why, r == 0 ? "eBPF steering works here" : why.text);
+    return 0;
+}
+
+int pool_set_intercept(struct pool *pool, enum launch_intercept intercept) {
+    free(pool->filter);
+    pool->filter = NULL;
+    pool->filter_count = 0;
+    pool->record->intercept = intercept;
+    pool->filter_flags = notify_filter_flags();
+    pool->no_new_privs = !has_capability(CAP_SYS_ADMIN);
+    if (intercept == LAUNCH_INTERCEPT_NONE) {
+        pool->no_new_privs = false;
+        return 0;
+    }
+    enum notify_filter kind = intercept == LAUNCH_INTERCEPT_HAND ? NOTIFY_FILTER_HAND : NOTIFY_FILTER_READ;
+    return notify_filter_build(kind, &pool->filter, &pool->filter_count);
+}
+
+int pool_open(struct pool *pool, struct pando_error *error) {
+    struct record *record = pool->record;
+    struct cpus cpus;
+    cpus_read(&cpus, "/proc", "");
+    pool->cpus = cpus.count;
+    pool->oom_kills = procinfo_oom_kills();
+    listeners_init(&pool->listeners, record, pool->link, pool->launch->balance);
+    pool_attach_intercept(pool);
+    int r = intercept_init(&pool->intercept);
+    if (r != 0) return error_set(error, -r, "start: make an epoll instance");
+    for (uint32_t i = 0; i < LAUNCH_WORKERS_MAX; i++)
+        pool->worker[i] = (struct worker){.record = &record->worker[i], .slot = (int)i, .pidfd = -1, .listener = -1};
+    r = pool_set_intercept(pool, record->intercept != LAUNCH_INTERCEPT_AUTO ? record->intercept : choose(pool->launch));
+    if (r != 0) return error_set(error, -r, "start: build the seccomp filter");
+    return record->mode != LAUNCH_MODE_AUTO ? 0 : choose_mode(pool, error);
+}
+
+// ---- adoption
+
+struct worker *pool_adopt(struct pool *pool, uint64_t token, pid_t pid, int pidfd_take, int listener_take) {
+    struct worker *worker = pool_by_token(pool, token);
+    if (worker == NULL) {
+        // Spawned by a primary that died before it wrote that down: nobody knows it, nobody has heard of it.
+        link_kill(pool->link, pid, SIGKILL, true);
+        fd_close(&pidfd_take);
+        fd_close(&listener_take);
+        return NULL;
+    }
+    worker->record->pid = pid;
+    worker->pidfd = pidfd_take;
+    worker->listener = listener_take;
+    return worker;
+}
+
+// Idempotent: each step may have been done already, by a primary that was killed right after it.
+static void reconcile_worker(struct pool *pool, struct worker *worker) {
+    struct record_worker *record = worker->record;
+    if (record->pid != 0 && worker->pidfd < 0) record->pid = 0;
+    if (record->pid == 0) record->token = 0;
+    pool_thaw(pool, worker);
+    intercept_resume(&pool->intercept, worker);
+    switch (worker_state(worker)) {
+        case WORKER_VACANT:
+            if (record->pid != 0) link_kill(pool->link, record->pid, SIGKILL, true);
+            else if (record->wanted && !pool->record->stopping) pool_start_slot(pool, worker, WORKER_EVENT_START);
+            break;
+        case WORKER_STARTING:
+        case WORKER_SERVING:
+        case WORKER_DRAINING:
+            if (record->pid == 0) pool_on_lost(pool, worker);
+            break;
+        case WORKER_REPLACING:
+        case WORKER_RETIRING:
+            if (record->pid == 0) pool_on_lost(pool, worker);
+            else link_kill(pool->link, record->pid, SIGKILL, true);
+            break;
+        case WORKER_BACKOFF:
+            if (record->pid != 0) link_kill(pool->link, record->pid, SIGKILL, true);
+            break;
+        case WORKER_STATE_COUNT: break;
+    }
+}
+
+void pool_reconcile(struct pool *pool) {
+    listeners_reconcile(&pool->listeners);
+    for (uint32_t i = 0; i < pool->record->slot_end; i++) reconcile_worker(pool, &pool->worker[i]);
+    pool->record->notified_token = 0;
+    pool_unpark(pool);
+    pool_step_restarts(pool);
+    pool_check_finished(pool);
+}
+
+void pool_release_paths(struct pool *pool) {
+    uid_t uid = pool->launch->has_user ? pool->launch->uid : geteuid();
+    for (int a = 0; a < RECORD_ADDRESS_MAX; a++) {
+        const struct record_address *at = &pool->record->address[a];
+        if (at->used && at->listened && at->at.any.sa_family == AF_UNIX) intercept_unix_release(at, uid);
+    }
+}

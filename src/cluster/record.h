@@ -1,0 +1,119 @@
+// SPDX-License-Identifier: MIT
+// The primary's memory: everything it must know after it was killed, in a memfd that the keeper holds. The primary writes
+// it as it goes; a successor maps it and is where the other was. What only this process can know (descriptors, watches)
+// is not here: the keeper hands the descriptors back.
+#pragma once
+
+#include <linux/seccomp.h>
+#include <netinet/in.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+
+#include "launch.h"
+
+#define RECORD_MAGIC UINT64_C(0x50616e646f526563)  // "PandoRec"
+#define RECORD_VERSION 1
+#define RECORD_ADDRESS_MAX 64     // addresses that workers bind; a bit each in a 64-bit mask
+#define RECORD_SOCKET_MAX 4096    // listening sockets of all addresses
+#define RECORD_HANDED_MAX 512     // sockets handed to workers and not yet listening or connected
+
+struct record_worker {
+    uint32_t state;  // enum worker_state; worker_move() alone writes it
+    int32_t pid;     // 0 = no process
+    uint64_t token;  // names this incarnation of the process; 0 = none
+    uint32_t generation;
+    uint32_t intercept;  // enum launch_intercept: the way its filter was made for
+    uint32_t restarts;  // processes started here, less the first
+    uint32_t failures;  // in a row; decides the wait before the next start
+    uint64_t since_ns;  // of the present state
+    uint64_t started_ns;
+    uint64_t start_ticks;      // of the process, as in /proc/PID/stat: with the pid it names it for ever
+    uint64_t deadline_ns;      // of the present state; CLOCK_NEVER = none
+    uint64_t first_listen_ns;  // 0 = this process has not listened yet
+    uint64_t addresses;        // bit a: it listens on record.address[a]
+    struct seccomp_notif parked;  // a call of it that waits for a verdict on another worker; id 0 = none
+    uint64_t next_look_ns;     // while draining: when to look for open connections again
+    uint64_t frozen_ns;        // when it was stopped, for that or for a rescue
+    uint64_t stuck_ns;         // since when it has taken nothing from its queue; 0 = it does
+    uint64_t stuck_cpu_ns;     // processor time it had used by then
+    uint64_t accepted;         // from its queues, as far as it can be told; to see whether they move
+    uint64_t queued_ns;        // since when its queues have not moved; 0 = nothing waits
+    uint64_t rescue_ns;        // when the next rescue may be tried
+    int32_t last_status;       // as from waitpid(2)
+    bool has_last, last_oom;
+    bool wanted;         // the slot shall have a worker
+    bool restart_due;    // `pando restart` has not come to it yet
+    bool restarting;     // ended for that; its successor is not ready yet
+    bool warned;         // its ready time-out was reported
+    bool frozen;         // stopped by us: thaw it, whatever happens
+    bool told;           // draining: it has got its stop signal
+    bool ready_sign;     // READY=1 or the newline came
+    bool steered_away;   // stuck: nothing new goes there until it waits for connections again
+    bool hides;          // while it starts: its memory could not be read
+};
+
+// What a program bound: one SO_REUSEPORT group, or one unix path.
+struct record_address {
+    bool used, listened;
+    bool per_slot;  // one socket a slot instead of one a generation: slot mode, or programs that poll, then accept blocking
+    bool steered;   // by eBPF
+    bool judged;       // its listener was seen to be non-blocking, or how its workers wait has been seen
+    uint8_t v6only;
+    int32_t type;      // SOCK_STREAM, SOCK_DGRAM, SOCK_SEQPACKET
+    uint32_t look_count;
+    uint64_t look_ns;  // when to look how its workers wait; CLOCK_NEVER = not to be looked at
+    uint64_t bound_ns;
+    socklen_t len;
+    union {
+        struct sockaddr any;
+        struct sockaddr_in in;
+        struct sockaddr_in6 in6;
+        struct sockaddr_un un;  // an absolute path, or an abstract name
+        struct sockaddr_storage storage;
+    } at;
+};
+
+// A listening socket of ours. Its row number is its key with the keeper.
+struct record_socket {
+    bool used;
+    bool live;         // steering may choose it
+    uint8_t address;
+    int32_t slot;      // -1: shared by its generation
+    uint32_t generation;
+    uint32_t index;    // place in the kernel's group: order of listen(2), swap-with-last on close
+    uint64_t inode;
+};
+
+struct record {
+    uint64_t magic;
+    uint32_t version, size;
+    uint32_t generation;
+    uint32_t wanted;           // workers
+    uint32_t slot_end;         // slots from here on were never used
+    uint32_t socket_end;       // the same for socket rows
+    uint32_t intercept;        // enum launch_intercept in force, never AUTO
+    uint32_t mode;             // enum launch_mode in force, AUTO only before the first start
+    char mode_why[160];        // why it is that one
+    uint32_t primaries;        // started so far
+    uint64_t next_incarnation;
+    uint64_t started_ns;
+    uint64_t generation_addresses;  // what this generation's first ready worker listened on
+    uint64_t generation_first_ns;   // its first listen
+    uint64_t generation_first_token;
+    uint64_t scout_token;  // where sockets are handed out: the worker that binds alone until it listens
+    uint64_t lines_lost;
+    bool ever_ready, stopping, stop_now, port_zero_warned, unknown_warned, up_told;
+    bool interrupted;  // one INT was heard: the next one means at once
+    int32_t exit_code;
+    uint64_t notified_token;        // whose notification is in `notified`; 0 = none is being answered
+    struct seccomp_notif notified;  // received straight into here, so that the next primary can answer it
+    struct record_worker worker[LAUNCH_WORKERS_MAX];
+    struct record_address address[RECORD_ADDRESS_MAX];
+    struct record_socket socket[RECORD_SOCKET_MAX];
+};
+
+int record_create(struct record **out_record, int *out_memfd);  // zeroed, version set; the mapping lives as long as the process
+int record_map(int memfd, struct record **out_record);          // -EPROTO when it is not one of ours

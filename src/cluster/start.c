@@ -1,0 +1,208 @@
+// SPDX-License-Identifier: MIT
+// Starting the process of a slot: its plan, its pipes, its notify socket. Whatever must outlive this primary is with the
+// keeper before the process runs.
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#include "clock.h"
+#include "cpus.h"
+#include "environment.h"
+#include "fd.h"
+#include "log.h"
+#include "plan.h"
+#include "pool.h"
+#include "spawn.h"
+
+enum { PIPE_BYTES = 1 << 20, EXIT_NOT_FOUND = 127, EXIT_NOT_EXECUTABLE = 126 };
+
+struct start {
+    struct pool *pool;
+    struct worker *worker;
+    uint64_t token;
+    struct pool_fds near;         // owned until handed to the hook
+    int far_out, far_err, far_ready;  // owned
+    char path[PATH_MAX];
+    char notify_path[108];
+};
+
+// execvp(3)'s search, done here: the child must not allocate, and the answer is worth an error of its own.
+static int find_program(const struct launch *launch, char *out, size_t size) {
+    const char *command = launch->argv[0];
+    if (strchr(command, '/') != NULL) return snprintf(out, size, "%s", command) < (int)size ? 0 : -ENAMETOOLONG;
+    const char *path = environment_get(launch->envp, "PATH");
+    int error = -ENOENT;
+    for (path = path != NULL ? path : "/usr/local/bin:/usr/bin:/bin"; *path != '\0';) {
+        int len = (int)strcspn(path, ":");
+        const char *base = path[0] == '/' ? "" : launch->directory;
+        struct stat info;
+        bool fits = snprintf(out, size, "%s%s%.*s/%s", base, *base != '\0' ? "/" : "", len, path, command) < (int)size;
+        if (fits && stat(out, &info) == 0 && S_ISREG(info.st_mode)) {
+            if (access(out, X_OK) == 0) return 0;
+            error = -EACCES;
+        }
+        path += len + (path[len] == ':');
+    }
+    return error;
+}
+
+static int make_pipe(int *out_near, int *out_far) {
+    int ends[2];
+    if (pipe2(ends, O_CLOEXEC) != 0) return -errno;
+    fd_set_nonblock(ends[0], true);
+    fcntl(ends[0], F_SETPIPE_SZ, PIPE_BYTES);  // beyond the user's share of pipe memory it stays as it is
+    *out_near = ends[0];
+    *out_far = ends[1];
+    return 0;
+}
+
+static int make_pipes(struct start *start) {
+    struct link *link = start->pool->link;
+    int r = make_pipe(&start->near.out, &start->far_out);
+    if (r == 0) r = make_pipe(&start->near.err, &start->far_err);
+    if (r == 0) r = link_hold(link, HELD_OUTPUT, start->token << 1, start->near.out);
+    if (r == 0) r = link_hold(link, HELD_OUTPUT, start->token << 1 | 1, start->near.err);
+    if (r != 0 || start->pool->launch->ready != LAUNCH_READY_FD) return r;
+    r = make_pipe(&start->near.ready_pipe, &start->far_ready);
+    return r != 0 ? r : link_hold(link, HELD_READY_PIPE, start->token, start->near.ready_pipe);
+}
+
+static void drop_pipes(struct start *start) {
+    link_drop(start->pool->link, HELD_OUTPUT, start->token << 1);
+    link_drop(start->pool->link, HELD_OUTPUT, start->token << 1 | 1);
+    link_drop(start->pool->link, HELD_READY_PIPE, start->token);
+}
+
+static void close_all(struct start *start) {
+    fd_close(&start->near.out);
+    fd_close(&start->near.err);
+    fd_close(&start->near.ready_pipe);
+    fd_close(&start->far_out);
+    fd_close(&start->far_err);
+    fd_close(&start->far_ready);
+}
+
+static void fill_user(const struct launch *launch, struct plan *plan) {
+    plan->set_user = launch->has_user;
+    plan->uid = launch->uid;
+    plan->gid = launch->gid;
+    plan->group_count = (uint32_t)(launch->group_count < PLAN_GROUP_MAX ? launch->group_count : PLAN_GROUP_MAX);
+    for (uint32_t i = 0; i < plan->group_count; i++) plan->groups[i] = launch->groups[i];
+}
+
+static void fill_cpu(const struct pool *pool, int slot, struct plan *plan) {
+    cpu_set_t may, one;
+    if (!pool->launch->pin || sched_getaffinity(0, sizeof may, &may) != 0) return;
+    int cpu = cpus_pick(&may, slot);
+    if (cpu < 0) return;
+    CPU_ZERO(&one);
+    CPU_SET(cpu, &one);
+    plan->set_affinity = true;
+    memcpy(plan->cpus, &one, sizeof one < sizeof plan->cpus ? sizeof one : sizeof plan->cpus);
+}
+
+static int make_plan(const struct start *start) {
+    const struct pool *pool = start->pool;
+    const struct launch *launch = pool->launch;
+    struct environment with = {.slot = start->worker->slot,
+                               .workers = (int)pool->record->wanted,
+                               .generation = pool->record->generation,
+                               .cpus_per_worker = pool->cpus / (int)pool->record->wanted > 1 ? pool->cpus / (int)pool->record->wanted : 1,
+                               .notify_socket = start->notify_path[0] != '\0' ? start->notify_path : NULL};
+    struct plan plan = {.magic = PLAN_MAGIC,
+                        .filter_flags = pool->filter_flags,
+                        .no_new_privs = pool->no_new_privs,
+                        .nofile_soft = launch->nofile_soft,
+                        .nofile_hard = launch->nofile_hard};
+    for (int i = 0; i < PLAN_FD_MAX; i++) plan.fd_target[i] = -1;
+    plan.fd_target[0] = STDOUT_FILENO;
+    plan.fd_target[1] = STDERR_FILENO;
+    if (start->far_ready >= 0) plan.fd_target[2] = launch->ready_fd;
+    snprintf(plan.title, sizeof plan.title, "worker %d", start->worker->slot);
+    fill_user(launch, &plan);
+    fill_cpu(pool, start->worker->slot, &plan);
+    char **envp = environment_build(launch->envp, &with);
+    if (envp == NULL) return -ENOMEM;
+    struct plan_source source = {.argv = launch->argv,
+                                 .envp = envp,
+                                 .path = start->path,
+                                 .directory = launch->directory,
+                                 .filter = pool->filter,
+                                 .filter_count = pool->filter_count};
+    int memfd = plan_seal(&plan, &source);
+    environment_free(envp);
+    return memfd;
+}
+
+static int explain(const struct start *start, int r, enum spawn_stage stage, struct pando_error *error, int *out_exit_code) {
+    const char *command = start->pool->launch->argv[0];
+    bool refused = stage == SPAWN_STAGE_FILTER && (r == -EBUSY || r == -EINVAL || r == -ENOSYS || r == -EPERM);
+    if (refused || stage == SPAWN_STAGE_USER) *out_exit_code = 1;
+    if (refused)
+        return error_say(error, -r,
+                         "start %s: %s: %s (%s; `pando run --no-intercept -w 1` runs one copy without sharing)", command,
+                         spawn_stage_text[stage], strerror(-r),
+                         r == -EBUSY ? "a program above Pando, such as LXD, Incus or another Pando, listens already"
+                                     : "seccomp user notification is missing here");
+    if (stage == SPAWN_STAGE_USER)
+        return error_say(error, -r, "start %s: change to user %s: %s (only root may)", command, start->pool->launch->user, strerror(-r));
+    if (stage == SPAWN_STAGE_DIRECTORY)
+        return error_set(error, -r, "start %s: change to the directory %s", command, start->pool->launch->directory);
+    if (stage == SPAWN_STAGE_EXEC) *out_exit_code = r == -ENOENT ? EXIT_NOT_FOUND : EXIT_NOT_EXECUTABLE;
+    return error_set(error, -r, "start %s: %s", command, spawn_stage_text[stage]);
+}
+
+static int spawn_it(struct start *start, struct pando_error *error, int *out_exit_code) {
+    struct worker *worker = start->worker;
+    uint32_t stage = SPAWN_STAGE_PLAN;
+    int r = make_pipes(start);
+    if (r != 0) return error_set(error, -r, "start worker %d: make its pipes", worker->slot);
+    scoped_fd memfd = make_plan(start);
+    if (memfd < 0) return error_set(error, -memfd, "start worker %d: make its plan", worker->slot);
+    int fds[3] = {start->far_out, start->far_err, start->far_ready};
+    pid_t pid = 0;
+    r = link_spawn(start->pool->link, start->token, memfd, fds, start->far_ready >= 0 ? 3 : 2, &pid, &worker->pidfd,
+                   &worker->listener, &stage);
+    if (r != 0) return explain(start, r, (enum spawn_stage)stage, error, out_exit_code);
+    worker->record->pid = pid;
+    return 0;
+}
+
+static void make_notify_path(struct start *start) {
+    if (start->pool->notify_directory[0] == '\0') return;
+    int len = snprintf(start->notify_path, sizeof start->notify_path, "%s/%d", start->pool->notify_directory, start->worker->slot);
+    if (len >= (int)sizeof start->notify_path) start->notify_path[0] = '\0';
+}
+
+int pool_start_process(struct pool *pool, struct worker *worker, struct pando_error *error, int *out_exit_code) {
+    struct start start = {.pool = pool, .worker = worker, .near = {-1, -1, -1}, .far_out = -1, .far_err = -1, .far_ready = -1};
+    struct record_worker *record = worker->record;
+    start.token = ++pool->record->next_incarnation << 16 | (uint64_t)worker->slot;
+    int r = find_program(pool->launch, start.path, sizeof start.path);
+    if (r != 0) {
+        *out_exit_code = r == -ENOENT ? EXIT_NOT_FOUND : EXIT_NOT_EXECUTABLE;
+        return error_set(error, -r, "start %s: find it in PATH", pool->launch->argv[0]);
+    }
+    make_notify_path(&start);
+    record->token = start.token;
+    record->generation = pool->record->generation;
+    record->intercept = pool->record->intercept;
+    record->started_ns = clock_now_ns();
+    record->first_listen_ns = record->addresses = 0;
+    record->warned = record->told = record->frozen = record->ready_sign = record->hides = false;
+    r = spawn_it(&start, error, out_exit_code);
+    if (r != 0) {
+        drop_pipes(&start);
+        record->token = 0;
+    } else {
+        pool->hooks.started(pool->arg, worker, &start.near);
+    }
+    close_all(&start);
+    return r;
+}

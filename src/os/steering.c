@@ -1,0 +1,313 @@
+// SPDX-License-Identifier: MIT
+// Works on descriptors and one block of shared memory, so that whoever is handed those can go on. All that was decided
+// stands in the memory; this process has nothing of its own to lose.
+#include "steering.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <limits.h>
+#include <netinet/in.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include <bpf/bpf.h>
+
+#include "fd.h"
+#include "steering_bank.h"
+#include "steering_load.h"
+
+#ifndef IPPROTO_MPTCP
+#define IPPROTO_MPTCP 262
+#endif
+
+struct steering {
+    int fd[STEERING_FD_COUNT];  // owned; -1 = none
+    struct steering_memory *memory;
+};
+
+// ---- life
+
+static size_t memory_size(void) {
+    size_t page = (size_t)sysconf(_SC_PAGESIZE);
+    return (sizeof(struct steering_memory) + page - 1) / page * page;
+}
+
+void steering_close(struct steering *steering) {
+    if (steering == NULL) return;
+    if (steering->memory != NULL) munmap(steering->memory, memory_size());
+    for (int i = 0; i < STEERING_FD_COUNT; i++) fd_close(&steering->fd[i]);
+    free(steering);
+}
+
+// Consumes the descriptors.
+static int make(struct steering **out, int fds_take[static STEERING_FD_COUNT], struct pando_error *error) {
+    struct steering *steering = calloc(1, sizeof *steering);
+    if (steering == NULL) {
+        for (int i = 0; i < STEERING_FD_COUNT; i++) fd_close(&fds_take[i]);
+        return error_set(error, ENOMEM, "steering");
+    }
+    for (int i = 0; i < STEERING_FD_COUNT; i++) steering->fd[i] = fd_take(&fds_take[i]);
+    void *memory = mmap(NULL, memory_size(), PROT_READ | PROT_WRITE, MAP_SHARED, steering->fd[STEERING_FD_MEMORY], 0);
+    if (memory == MAP_FAILED) {
+        int r = error_set(error, errno, "mapping the memory of the steering program");
+        steering_close(steering);
+        return r;
+    }
+    steering->memory = memory;
+    *out = steering;
+    return 0;
+}
+
+int steering_open(struct steering **out, const struct steering_options *options, struct pando_error *error) {
+    if (options->slots == 0 || options->slots > STEERING_SLOT_MAX)
+        return error_say(error, EINVAL, "steering has room for 1 to %d slots, not %u", STEERING_SLOT_MAX, options->slots);
+    int fds[STEERING_FD_COUNT];
+    struct steering *steering;
+    int r = steering_load(options->slots, fds, error);
+    if (r == 0) r = make(&steering, fds, error);
+    if (r != 0) return r;
+    struct steering_memory *memory = steering->memory;
+    memory->magic = STEERING_MEMORY_MAGIC;
+    memory->version = STEERING_MEMORY_VERSION;
+    memory->size = sizeof *memory;
+    memory->slots = options->slots;
+    memory->lobby = memory->moving = STEERING_SLOTS;
+    memory->policy = options->policy;
+    memory->looks = steering->fd[STEERING_FD_LEARN] >= 0;
+    memory->counts = steering->fd[STEERING_FD_COUNT_LINK] >= 0;
+    *out = steering;
+    return 0;
+}
+
+int steering_import(struct steering **out, int fds_take[static STEERING_FD_COUNT], struct pando_error *error) {
+    struct steering *steering;
+    int r = make(&steering, fds_take, error);
+    if (r != 0) return r;
+    const struct steering_memory *memory = steering->memory;
+    if (memory->magic != STEERING_MEMORY_MAGIC || memory->version != STEERING_MEMORY_VERSION || memory->size != sizeof *memory) {
+        steering_close(steering);
+        return error_say(error, EPROTO, "the steering program in force is another version's");
+    }
+    *out = steering;
+    return 0;
+}
+
+void steering_export(const struct steering *steering, int out_fds[static STEERING_FD_COUNT]) {
+    memcpy(out_fds, steering->fd, sizeof steering->fd);
+}
+
+const char *steering_lacks(const struct steering *steering) {
+    static const char *const text[2][2] = {
+        {"auto: neither queues nor open connections are known (that needs CAP_PERFMON, or cgroup v2 for the latter): it takes turns",
+         "auto: queues are not known (that needs CAP_PERFMON and Linux 6.2): it goes by open connections"},
+        {"auto: open connections are not counted (that needs a cgroup v2 or the tracepoint inet_sock_set_state): it goes by queues", ""}};
+    return text[steering->memory->looks != 0][steering->memory->counts != 0];
+}
+
+static int probe_listener(struct pando_error *error) {
+    struct sockaddr_in any_port = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    scoped_fd fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    if (fd < 0 || setsockopt(fd, SOL_SOCKET, SO_REUSEPORT, &(int){1}, sizeof(int)) != 0 ||
+        bind(fd, (struct sockaddr *)&any_port, sizeof any_port) != 0 || listen(fd, 1) != 0)
+        return error_set(error, errno, "a listening socket to try steering with");
+    return fd_take(&fd);
+}
+
+int steering_probe(struct pando_error *error) {
+    struct steering *steering;
+    scoped_fd fd = probe_listener(error);
+    if (fd < 0) return fd;
+    int r = steering_open(&steering, &(struct steering_options){.slots = 1}, error);
+    if (r != 0) return r;
+    r = steering_add(steering, 0, fd, error);
+    steering_close(steering);
+    return r;
+}
+
+// ---- members
+
+static uint64_t cookie_of(int fd) {
+    uint64_t cookie = 0;
+    socklen_t len = sizeof cookie;
+    return getsockopt(fd, SOL_SOCKET, SO_COOKIE, &cookie, &len) == 0 ? cookie : 0;
+}
+
+static int option_of(int fd, int option) {
+    int value = 0;
+    socklen_t len = sizeof value;
+    return getsockopt(fd, SOL_SOCKET, option, &value, &len) == 0 ? value : -1;
+}
+
+static int check_member(int fd, struct pando_error *error) {
+    if (option_of(fd, SO_PROTOCOL) == IPPROTO_MPTCP)
+        return error_say(error, EOPNOTSUPP, "no eBPF program can choose an MPTCP socket: a plain TCP socket in its place serves the same clients");
+    if (option_of(fd, SO_ACCEPTCONN) != 1) return error_say(error, EINVAL, "a socket that is to be steered must listen");
+    return 0;
+}
+
+// The address of the slot's socket in the kernel, where its queue is read. Without it the queue counts as empty.
+static void learn(struct steering *steering, unsigned slot) {
+    uint64_t args[1] = {slot};
+    LIBBPF_OPTS(bpf_test_run_opts, run, .ctx_in = args, .ctx_size_in = sizeof args);
+    steering->memory->address[slot] = 0;
+    if (steering->fd[STEERING_FD_LEARN] >= 0) bpf_prog_test_run_opts(steering->fd[STEERING_FD_LEARN], &run);
+}
+
+// The entry is gone after a shutdown(2), and comes back by hand only.
+static int enter(struct steering *steering, uint32_t slot, int fd, struct pando_error *error) {
+    uint64_t cookie = cookie_of(fd), there = 0, value = (uint64_t)fd;
+    uint32_t tag[2] = {slot, 0};
+    int r = 0;
+    bool known = bpf_map_lookup_elem(steering->fd[STEERING_FD_SOCKETS], &slot, &there) == 0 && there == cookie;
+    if (!known) r = bpf_map_update_elem(steering->fd[STEERING_FD_TAGS], &fd, tag, BPF_ANY);
+    if (r != 0) return error_set(error, -r, "slot %u: tagging its socket", slot);
+    if (!known) r = bpf_map_update_elem(steering->fd[STEERING_FD_SOCKETS], &slot, &value, BPF_ANY);
+    if (r == -EBUSY) return error_say(error, EBUSY, "slot %u: its socket has a place in this or another steering already", slot);
+    if (r != 0) return error_set(error, -r, "slot %u: entering its socket (it must have SO_REUSEPORT)", slot);
+    learn(steering, slot);
+    steering->memory->cookie[slot] = cookie;
+    return 0;
+}
+
+int steering_add(struct steering *steering, unsigned slot, int fd, struct pando_error *error) {
+    assert(slot < steering->memory->slots);
+    int r = check_member(fd, error);
+    if (r == 0) r = enter(steering, slot, fd, error);
+    if (r != 0) return r;
+    if (setsockopt(fd, SOL_SOCKET, SO_ATTACH_REUSEPORT_EBPF, &steering->fd[STEERING_FD_CHOOSE], sizeof(int)) != 0)
+        return error_set(error, errno, "attaching the steering program to the sockets' group");
+    if (steering->memory->moving == slot) steering->memory->moving = STEERING_SLOTS;
+    steering_bank_turn(steering->memory);
+    return 0;
+}
+
+void steering_remove(struct steering *steering, unsigned slot) {
+    assert(slot < steering->memory->slots);
+    steering->memory->weight[slot] = 0;
+    steering->memory->cookie[slot] = 0;
+    steering_bank_turn(steering->memory);
+    bpf_map_delete_elem(steering->fd[STEERING_FD_SOCKETS], &(uint32_t){slot});
+    steering->memory->address[slot] = 0;
+}
+
+// ---- policy's knobs
+
+int steering_set_weights(struct steering *steering, const uint16_t *weights) {
+    struct steering_memory *memory = steering->memory;
+    if (!steering_bank_can(weights, memory->slots)) return -E2BIG;
+    memcpy(memory->weight, weights, memory->slots * sizeof *weights);
+    steering_bank_turn(memory);
+    return 0;
+}
+
+int steering_set_weight(struct steering *steering, unsigned slot, unsigned weight) {
+    assert(slot < steering->memory->slots && weight <= STEERING_WEIGHT_MAX);
+    uint16_t weights[STEERING_SLOTS];
+    memcpy(weights, steering->memory->weight, sizeof weights);
+    weights[slot] = (uint16_t)weight;
+    return steering_set_weights(steering, weights);
+}
+
+unsigned steering_weight(const struct steering *steering, unsigned slot) { return steering->memory->weight[slot]; }
+
+void steering_set_lobby(struct steering *steering, int slot) {
+    steering->memory->lobby = slot < 0 ? STEERING_SLOTS : (uint32_t)slot;
+    steering_bank_turn(steering->memory);
+}
+
+void steering_set_policy(struct steering *steering, enum steering_policy policy) { steering->memory->policy = policy; }
+
+// ---- moving a queue
+
+static bool any_other_fit(const struct steering_memory *memory, unsigned slot) {
+    for (unsigned other = 0; other < memory->slots; other++)
+        if (other != slot && steering_bank_fit(memory, other)) return true;
+    return false;
+}
+
+// A socket that was bound to port 0 forgets its port in between, and listen(2) alone would draw another one. Bound to it
+// again it keeps it; one that was bound to a number of its own never lost it, and answers EINVAL.
+static int empty(int fd) {
+    struct sockaddr_storage name;
+    socklen_t len = sizeof name;
+    if (getsockname(fd, (struct sockaddr *)&name, &len) != 0 || shutdown(fd, SHUT_RD) != 0) return -errno;
+    if (bind(fd, (struct sockaddr *)&name, len) != 0 && errno != EINVAL) return -errno;
+    return listen(fd, INT_MAX) == 0 ? 0 : -errno;
+}
+
+int steering_move_queue(struct steering *steering, unsigned slot, int fd, unsigned *out_moved, struct pando_error *error) {
+    struct steering_memory *memory = steering->memory;
+    assert(slot < memory->slots);
+    if (!any_other_fit(memory, slot)) return error_say(error, EAGAIN, "slot %u: no other slot is fit to take its queue", slot);
+    uint64_t before = memory->tally[slot].moved_out;
+    memory->moving = slot;
+    steering_bank_turn(memory);
+    int r = empty(fd);
+    if (r != 0) {
+        steering_remove(steering, slot);
+        memory->moving = STEERING_SLOTS;
+        return error_set(error, -r, "slot %u: listening again after its queue was moved", slot);
+    }
+    r = steering_add(steering, slot, fd, error);
+    if (out_moved != NULL) *out_moved = (unsigned)(memory->tally[slot].moved_out - before);
+    return r;
+}
+
+// ---- figures
+
+struct steering_counts steering_counts(const struct steering *steering, unsigned slot) {
+    const struct steering_tally *tally = &steering->memory->tally[slot];
+    return (struct steering_counts){
+        .chosen = tally->chosen[STEERING_SYN],
+        .by_cookie = tally->chosen[STEERING_ACK],
+        .moved_in = tally->chosen[STEERING_MOVE],
+        .moved_out = tally->moved_out,
+        .opened = tally->opened,
+        .cut = tally->cut,
+        .live = steering->memory->live[slot],
+    };
+}
+
+unsigned steering_strangers(const struct steering *steering) {
+    const struct steering_memory *memory = steering->memory;
+    unsigned ours = 0;
+    for (unsigned slot = 0; slot < memory->slots; slot++) ours += memory->cookie[slot] != 0;
+    return memory->members > ours ? memory->members - ours : 0;
+}
+
+static int iterate(const struct steering *steering) {
+    scoped_fd link = bpf_link_create(steering->fd[STEERING_FD_RECOUNT], 0, BPF_TRACE_ITER, NULL);
+    if (link < 0) return link;
+    scoped_fd iterator = bpf_iter_create(link);
+    if (iterator < 0) return iterator;
+    char nothing[64];
+    ssize_t got;
+    do got = read(iterator, nothing, sizeof nothing);
+    while (got > 0 || (got < 0 && errno == EINTR));
+    return got == 0 ? 0 : -errno;
+}
+
+int steering_recount(struct steering *steering) {
+    struct steering_memory *memory = steering->memory;
+    int32_t live[STEERING_SLOTS];
+    uint64_t opened[STEERING_SLOTS];
+    if (steering->fd[STEERING_FD_RECOUNT] < 0 || !memory->counts) return -EOPNOTSUPP;
+    for (unsigned slot = 0; slot < memory->slots; slot++) {
+        live[slot] = memory->live[slot];
+        opened[slot] = memory->tally[slot].opened;
+        memory->counted[slot] = 0;
+    }
+    int r = iterate(steering);
+    if (r != 0) return r;
+    int wrong = 0;
+    for (unsigned slot = 0; slot < memory->slots; slot++) {
+        int32_t off = (int32_t)memory->counted[slot] - live[slot];
+        if (off == 0 || memory->live[slot] != live[slot] || memory->tally[slot].opened != opened[slot]) continue;
+        __atomic_fetch_add(&memory->live[slot], off, __ATOMIC_RELAXED);
+        wrong++;
+    }
+    return wrong;
+}

@@ -1,0 +1,98 @@
+// SPDX-License-Identifier: MIT
+// Which socket of an SO_REUSEPORT group gets the next connection: an eBPF program decides, before the connection exists.
+//
+//     steering_open(&steering, &(struct steering_options){.slots = 64, .policy = STEERING_AUTO}, &error);
+//     steering_add(steering, 0, fd0, &error);   // each slot's socket, listening; steered away from until it has a weight
+//     steering_add(steering, 1, fd1, &error);
+//     steering_set_weight(steering, 0, 1);      // its worker is ready: connections come from now on
+//     steering_set_weight(steering, 1, 1);
+//     ...
+//     steering_set_weight(steering, 0, 0);      // worker 0 died or is stuck (frozen now): nothing more goes there,
+//     steering_move_queue(steering, 0, fd0, &count, &error);  // and what waits there goes to the others
+//
+// One `struct steering` an address. The kernel steers on without this process as long as somebody holds the descriptors
+// of steering_export; whoever has them can go on where this one stopped. Not for two threads at a time.
+//
+// While no slot is fit connections wait in the lobby, else with the members in turn; none is refused.
+#pragma once
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "error.h"
+#include "steering_memory.h"
+
+#define STEERING_SLOT_MAX STEERING_SLOTS
+#define STEERING_WEIGHT_MAX UINT16_MAX
+
+struct steering;
+
+// Keys of the descriptors that make up a steering. They keep their numbers.
+enum steering_fd {
+    STEERING_FD_MEMORY,
+    STEERING_FD_SOCKETS,
+    STEERING_FD_TAGS,
+    STEERING_FD_MOVED,
+    STEERING_FD_CHOOSE,
+    STEERING_FD_LEARN,
+    STEERING_FD_RECOUNT,
+    STEERING_FD_COUNT_LINK,
+    STEERING_FD_WAKE,
+    STEERING_FD_WATCH,
+    STEERING_FD_COUNT
+};
+
+struct steering_options {
+    unsigned slots;  // numbered from 0; at most STEERING_SLOT_MAX
+    enum steering_policy policy;
+};
+
+// Of one slot since steering_open.
+struct steering_counts {
+    uint64_t chosen;     // at a SYN
+    uint64_t by_cookie;  // again, at the ACK that returned a SYN cookie (or at a stray ACK)
+    uint64_t moved_in, moved_out;
+    uint64_t opened;     // connections and
+    uint64_t cut;        // those that ended otherwise than by the worker's close or shutdown; both 0 when not counted
+    int live;            // the worker has not closed yet, queued ones included; 0 when not counted
+};
+
+// Whether all this works here: loads and attaches the program, and takes it off again (some 0.2 s). 0 or -errno with the sentence.
+int steering_probe(struct pando_error *error);
+
+int steering_open(struct steering **out, const struct steering_options *options, struct pando_error *error);
+// Goes on with what another process opened. Consumes the descriptors (-1 = none), on failure too; -EPROTO: another
+// version's. Traffic is not disturbed. Afterwards steering_add each socket again: it repairs what was interrupted.
+int steering_import(struct steering **out, int fds_take[static STEERING_FD_COUNT], struct pando_error *error);
+void steering_export(const struct steering *steering, int out_fds[static STEERING_FD_COUNT]);  // borrowed; -1 = none
+// The kernel goes on steering while a duplicate of the descriptors is open, and hashes over all members afterwards. NULL is fine.
+void steering_close(struct steering *steering);
+// What this steering cannot do here, as a sentence ("auto: ..."); "" = nothing. Static.
+const char *steering_lacks(const struct steering *steering);
+
+// `fd`: a listening member of the group (borrowed; keep it open). The first one says which group. Repeating it is harmless,
+// and puts the program back should somebody have replaced it. -EOPNOTSUPP: an MPTCP socket, which no eBPF program can choose.
+int steering_add(struct steering *steering, unsigned slot, int fd, struct pando_error *error);
+// Before its last descriptor is closed. Its weight becomes 0. What was queued there moves at that close.
+void steering_remove(struct steering *steering, unsigned slot);
+
+// Shares of new connections: exact over each round of turns; 0 = steered away. At most STEERING_CLASSES different ones
+// at a time, else -E2BIG and nothing changed. In force for the next SYN; handshakes under way still end where they began.
+int steering_set_weight(struct steering *steering, unsigned slot, unsigned weight);
+int steering_set_weights(struct steering *steering, const uint16_t *weights);  // of all slots, at once
+unsigned steering_weight(const struct steering *steering, unsigned slot);
+void steering_set_lobby(struct steering *steering, int slot);  // where connections wait when no slot is fit; -1 = none
+void steering_set_policy(struct steering *steering, enum steering_policy policy);
+
+// Moves what waits in the slot's queue to fit slots; handshakes under way follow as they end. 0 with how many went at once
+// (may be NULL), -EAGAIN when no other slot is fit: nothing was done. The caller has frozen whoever may accept from it.
+// After another failure the socket does not listen any more: end its worker.
+int steering_move_queue(struct steering *steering, unsigned slot, int fd, unsigned *out_moved, struct pando_error *error);
+
+struct steering_counts steering_counts(const struct steering *steering, unsigned slot);
+// Sockets in the group that were never added here, a stranger's of the same uid for one; as of the latest connection.
+// One of our own between listen and steering_add counts too: ask twice. 0 also when that is not known.
+unsigned steering_strangers(const struct steering *steering);
+// Compares the live counts with the connections there are, and corrects those of slots where nothing opened or closed
+// meanwhile. How many were wrong, or -errno.
+int steering_recount(struct steering *steering);

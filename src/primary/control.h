@@ -1,0 +1,14 @@
+// SPDX-License-Identifier: MIT
+// The control socket: newline-delimited JSON, one request one answer (docs/control.md).
+#pragma once
+
+#include <stddef.h>
+
+struct primary;
+struct control;
+
+struct control *control_open(struct primary *primary, int listener_take);  // NULL when it cannot be served
+void control_on_changed(struct control *control);  // answers those whose wish has come true
+void control_follow(void *control, const char *line, size_t len);  // one line of output, for who follows the log
+// The instance is over. Who asked for the end is answered, and hears the connection close when the last process has gone.
+void control_finish(struct control *control, const char *why);

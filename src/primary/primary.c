@@ -1,0 +1,322 @@
+// SPDX-License-Identifier: MIT
+// One turn of the loop: descriptors become readable -> their functions tell the pool; before it waits again, events of the
+// keeper that came along are taken, the pool does what is due, and clients whose wish came true are answered.
+//
+// Crash-only: there is no other way to begin than to take over what the keeper holds (adopt.c).
+#include "primary.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
+#include <unistd.h>
+
+#include "adopt.h"
+#include "clock.h"
+#include "control.h"
+#include "cpus.h"
+#include "entry.h"
+#include "fd.h"
+#include "home.h"
+#include "inherit.h"
+#include "log.h"
+#include "notify.h"
+#include "orphan.h"
+#include "procinfo.h"
+#include "str.h"
+#include "watches.h"
+
+enum { FLUSH_MS = 1000, DESCRIPTORS_A_WORKER = 8, DESCRIPTORS_OF_OURS = 64 };
+
+void primary_wake(struct primary *primary) { primary->changed = true; }
+
+// ---- the pool's hooks
+
+static void on_started(void *arg, struct worker *worker, struct pool_fds *fds) {
+    struct primary *primary = arg;
+    struct procinfo info;
+    watches_start(primary, worker, fds);
+    worker->record->start_ticks = procinfo_read(worker->record->pid, &info) == 0 ? info.start_ticks : 0;
+    primary->pids_changed = true;
+}
+
+static void on_ended(void *arg, struct worker *worker) { watches_end(arg, worker); }
+static void on_changed(void *arg) { primary_wake(arg); }
+
+static const char *on_last_lines(void *arg, const struct worker *worker) {
+    const struct primary *primary = arg;
+    const struct primary_worker *seen = primary->worker[worker->slot];
+    return seen == NULL ? "" : seen->tail;
+}
+
+// ---- the one who waits for `run -d`
+
+static void tell_ready(struct primary *primary, char how, const char *text) {
+    if (primary->pool.record != NULL) primary->pool.record->up_told = true;
+    if (primary->ready < 0) return;
+    if (fd_write_all(primary->ready, &how, 1) == 0) fd_write_all(primary->ready, text, strlen(text));
+    fd_close(&primary->ready);
+    link_drop(&primary->link, HELD_READY, 0);
+}
+
+static void add_tail(void *arg, const char *line, size_t len) {
+    FILE *file = arg;
+    fprintf(file, "%.*s\n", (int)len, line);
+}
+
+static void tell_failed(struct primary *primary, int exit_code, const char *why) {
+    char *text = NULL;
+    size_t size;
+    FILE *file = open_memstream(&text, &size);
+    if (file == NULL) return;
+    fprintf(file, "exit=%d\npando: %s: %s\nIts last lines:\n", exit_code, primary->launch.name, why);
+    ring_tail(primary->output.ring, 20, add_tail, file);
+    if (fclose(file) == 0) tell_ready(primary, INHERIT_READY_FAILED, text);
+    free(text);
+}
+
+static void check_up(struct primary *primary) {
+    struct record *record = primary->pool.record;
+    if (record->up_told || record->stopping || pool_ready_count(&primary->pool) < (int)record->wanted) return;
+    log_info("%u of %u workers ready", record->wanted, record->wanted);
+    tell_ready(primary, INHERIT_READY_UP, "");
+}
+
+// Some are ready and some do not come: whoever waits has waited long enough.
+static void on_up_late(uv_timer_t *timer) {
+    struct primary *primary = timer->data;
+    if (!primary->pool.record->up_told && pool_ready_count(&primary->pool) > 0) tell_ready(primary, INHERIT_READY_UP, "");
+}
+
+// ---- the end
+
+static void on_finished(void *arg, int exit_code, const char *why) {
+    struct primary *primary = arg;
+    char path[HOME_PATH_MAX + 128];
+    primary->finished = true;
+    if (why != NULL) {
+        log_error("gives up: %s", why);
+        if (!primary->pool.record->up_told) tell_failed(primary, exit_code, why);
+    } else {
+        log_info("stopped");
+    }
+    control_finish(primary->control, why);
+    notify_remove_directory(primary->pool.notify_directory);
+    snprintf(path, sizeof path, "%s/%s.pids", primary->launch.home, primary->launch.name);
+    unlink(path);
+    pool_release_paths(&primary->pool);
+    snprintf(path, sizeof path, "%s/%s.sock", primary->launch.home, primary->launch.name);
+    unlink(path);
+    uv_stop(&primary->loop);
+}
+
+void primary_stop(struct primary *primary, bool now) {
+    bool already = primary->pool.record->stopping;
+    if (!already || now) log_info("%s", now ? "stopping at once" : "stopping: workers finish what they have");
+    if (primary->keeper_gone)
+        orphan_stop(primary, now);
+    else if (!already || now)
+        pool_stop(&primary->pool, now);
+    primary_wake(primary);
+}
+
+// ---- what the keeper tells
+
+static void scale_by(struct primary *primary, int change) {
+    int workers = (int)primary->pool.record->wanted + change;
+    if (workers < 1 || workers > LAUNCH_WORKERS_MAX) return;
+    log_info("scaled to %d workers by signal", workers);
+    pool_scale(&primary->pool, workers);
+}
+
+static void restart_by_signal(struct primary *primary) {
+    log_info("HUP: restarting all workers, one after the other");
+    pool_restart(&primary->pool, -1);
+}
+
+static void on_signal(struct primary *primary, int signo, bool from_kernel) {
+    bool stopping = primary->pool.record->stopping;
+    switch (signo) {
+        case SIGTERM:
+        case SIGQUIT: primary_stop(primary, false); break;
+        case SIGINT:
+            primary_stop(primary, primary->pool.record->interrupted);
+            primary->pool.record->interrupted = true;
+            break;
+        case SIGHUP:
+            if (from_kernel) primary_stop(primary, false);  // the terminal went away
+            else if (!stopping) restart_by_signal(primary);
+            break;
+        case SIGUSR1:
+            outlet_reopen(primary->output.out);
+            outlet_reopen(primary->output.err);
+            break;
+        case SIGTTIN:
+            if (!stopping) scale_by(primary, 1);
+            break;
+        case SIGTTOU:
+            if (!stopping) scale_by(primary, -1);
+            break;
+        default: log_warn("signal %s means nothing here: see `pando run --help`", str_signal(signo));
+    }
+}
+
+static void on_keeper_event(struct primary *primary, struct link_event *event) {
+    const struct keeper_message *message = &event->message;
+    if (message->verb == KEEPER_EXITED) pool_on_exited(&primary->pool, message->key, message->pid, message->status);
+    if (message->verb == KEEPER_SIGNAL) {
+        on_signal(primary, message->signo, message->from_kernel);
+        link_heard(&primary->link, message->signo);
+    }
+    for (int i = 0; i < 2; i++) fd_close(&event->fd[i]);
+    primary_wake(primary);
+}
+
+static void take_keeper_events(struct primary *primary) {
+    struct link_event event;
+    int r = 0;
+    while (!primary->finished && (r = link_next_event(&primary->link, &event)) == 1) on_keeper_event(primary, &event);
+    if (r >= 0 || primary->keeper_gone) return;
+    primary->keeper_gone = true;
+    watch_pause(primary->channel, true);
+    orphan_begin(primary);
+}
+
+static void on_channel(void *arg, int fd) {
+    (void)fd;
+    take_keeper_events(arg);
+}
+
+// ---- the loop
+
+static void on_timer(uv_timer_t *timer) { primary_wake(timer->data); }
+
+static void set_timer(struct primary *primary, uint64_t due_ns, uint64_t now_ns) {
+    if (due_ns == CLOCK_NEVER) {
+        uv_timer_stop(&primary->timer);
+        return;
+    }
+    uint64_t wait_ms = due_ns <= now_ns ? 0 : (due_ns - now_ns + CLOCK_MS - 1) / CLOCK_MS;
+    uv_update_time(&primary->loop);
+    uv_timer_start(&primary->timer, on_timer, wait_ms, 0);
+}
+
+// Requests to the keeper may have brought events along: the loop would not see those, they are in memory already.
+static void on_before_wait(uv_prepare_t *prepare) {
+    struct primary *primary = prepare->data;
+    if (primary->link.first != NULL) take_keeper_events(primary);
+    if (!primary->changed || primary->finished) return;
+    primary->changed = false;
+    uint64_t now = clock_now_ns();
+    uint64_t due = primary->keeper_gone ? orphan_tick(primary, now) : pool_tick(&primary->pool, now);
+    if (primary->pids_changed) adopt_write_pids(primary);
+    primary->pids_changed = false;
+    check_up(primary);
+    control_on_changed(primary->control);
+    set_timer(primary, primary->changed || primary->link.first != NULL ? now : due, now);
+}
+
+static void on_handed(void *arg, int fd) {
+    struct primary *primary = arg;
+    (void)fd;
+    handed_on_events(&primary->pool.intercept.handed);
+}
+
+static void on_queues(void *arg, int fd) {
+    struct primary *primary = arg;
+    (void)fd;
+    pool_on_queues(&primary->pool);
+}
+
+static int start_loop(struct primary *primary) {
+    int channel = fcntl(primary->link.fd, F_DUPFD_CLOEXEC, 0);
+    int queues = fcntl(primary->pool.listeners.queue_epoll, F_DUPFD_CLOEXEC, 0);
+    int handed = fcntl(primary->pool.intercept.handed.epoll, F_DUPFD_CLOEXEC, 0);
+    uv_prepare_init(&primary->loop, &primary->before_wait);
+    uv_timer_init(&primary->loop, &primary->timer);
+    uv_timer_init(&primary->loop, &primary->up_timer);
+    primary->before_wait.data = primary->timer.data = primary->up_timer.data = primary;
+    uv_prepare_start(&primary->before_wait, on_before_wait);
+    uv_timer_start(&primary->up_timer, on_up_late, primary->launch.ready_timeout_ns / CLOCK_MS + 1000, 0);
+    primary->handed = watch_open(&primary->loop, handed, on_handed, primary);
+    primary->queues = watch_open(&primary->loop, queues, on_queues, primary);
+    primary->channel = watch_open(&primary->loop, channel, on_channel, primary);
+    return primary->channel != NULL && primary->handed != NULL && primary->queues != NULL ? 0 : -ENOMEM;
+}
+
+// The keeper and this process hold about six descriptors a worker; the keeper has raised the soft limit to the hard one.
+static void warn_of_limit(long workers) {
+    struct rlimit files;
+    rlim_t needed = (rlim_t)workers * DESCRIPTORS_A_WORKER + DESCRIPTORS_OF_OURS;
+    if (getrlimit(RLIMIT_NOFILE, &files) != 0 || files.rlim_max >= needed) return;
+    log_warn("%ld workers need about %llu open files here and the hard limit is %llu: raise it (ulimit -Hn, LimitNOFILE=), or start fewer",
+             workers, (unsigned long long)needed, (unsigned long long)files.rlim_max);
+}
+
+static void greet(struct primary *primary) {
+    struct cpus cpus;
+    char quota[32] = "none";
+    cpus_read(&cpus, "/proc", "");
+    if (cpus.quota > 0) snprintf(quota, sizeof quota, "%.2g", cpus.quota);
+    long workers = primary->launch.workers > 0 ? primary->launch.workers : cpus.count;
+    log_info("%ld worker%s (%d core%s: affinity %d, cgroup quota %s), control %s/%s.sock", workers, workers == 1 ? "" : "s",
+             cpus.count, cpus.count == 1 ? "" : "s", cpus.affinity, quota, primary->launch.home, primary->launch.name);
+    warn_of_limit(workers);
+    pool_begin(&primary->pool, (int)(workers <= LAUNCH_WORKERS_MAX ? workers : LAUNCH_WORKERS_MAX));
+}
+
+static void prepare(struct primary *primary) {
+    static const int ignored[] = {SIGTERM, SIGINT, SIGHUP, SIGQUIT, SIGUSR1, SIGUSR2, SIGTTIN, SIGTTOU, SIGPIPE};
+    for (size_t i = 0; i < sizeof ignored / sizeof *ignored; i++) signal(ignored[i], SIG_IGN);
+    prctl(PR_SET_NAME, "pando", 0, 0, 0);
+    primary->lock = primary->ready = -1;
+    primary->keeper = getppid();
+    primary->pool.link = &primary->link;
+    primary->pool.launch = &primary->launch;
+    primary->pool.arg = primary;
+    primary->pool.hooks = (struct pool_hooks){.started = on_started,
+                                              .ended = on_ended,
+                                              .changed = on_changed,
+                                              .last_lines = on_last_lines,
+                                              .finished = on_finished};
+    link_init(&primary->link, INHERIT_CHANNEL);
+    fd_set_cloexec(INHERIT_CHANNEL, true);
+}
+
+int primary_main(int argc, char **argv) {
+    struct pando_error error = {0};
+    struct primary *primary = calloc(1, sizeof *primary);
+    if (argc != 3 || primary == NULL || fcntl(INHERIT_CHANNEL, F_GETFD) < 0) {
+        fprintf(stderr, "pando: the primary is started by the keeper, not by hand: use `pando run`\n");
+        return 2;
+    }
+    log_init("primary", argv[2], LOG_FORM_SHORT, LOG_LEVEL_INFO);
+    prepare(primary);
+    if (uv_loop_init(&primary->loop) != 0) return 1;
+    int r = adopt(primary, &error);
+    if (r == 0) r = start_loop(primary);
+    if (r != 0) {
+        log_error("%s", error.text);
+        if (primary->ready >= 0) tell_failed(primary, 1, error.text);
+        if (primary->output.err != NULL) outlet_flush(primary->output.err, FLUSH_MS);
+        link_quit(&primary->link, 1);
+        return 1;
+    }
+    primary->output.follow = control_follow;
+    primary->output.arg = primary->control;
+    if (!primary->adopted_record)
+        greet(primary);
+    else
+        log_warn("primary %u has taken over: %d workers ready", primary->pool.record->primaries, pool_ready_count(&primary->pool));
+    primary_wake(primary);
+    if (!primary->finished) uv_run(&primary->loop, UV_RUN_DEFAULT);
+    for (int i = 0; i < 3; i++) uv_run(&primary->loop, UV_RUN_NOWAIT);  // the last answers leave
+    outlet_flush(primary->output.out, FLUSH_MS);
+    outlet_flush(primary->output.err, FLUSH_MS);
+    if (!primary->keeper_gone) link_quit(&primary->link, primary->pool.record->exit_code);
+    return primary->pool.record->exit_code;
+}

@@ -1,0 +1,50 @@
+// SPDX-License-Identifier: MIT
+// The primary: the brain of an instance, and disposable. One root structure; the parts that know a piece of it get that.
+#pragma once
+
+#include <stdbool.h>
+#include <sys/types.h>
+#include <uv.h>
+
+#include "launch.h"
+#include "output.h"
+#include "pool.h"
+#include "watch.h"
+
+struct control;
+
+// What the loop watches for one worker. Its address lives in struct worker.watches.
+struct primary_worker {
+    struct primary *primary;
+    struct worker *worker;
+    struct stream *out, *err;
+    struct watch *listener, *ready_pipe;  // the listener's descriptor is a duplicate of the worker's
+    char tail[OUTPUT_TAIL_SIZE];          // what it wrote last
+    uint64_t cpu_ns, sampled_ns;          // for `status`
+    double cpu_percent;
+};
+
+struct primary {
+    uv_loop_t loop;
+    uv_prepare_t before_wait;
+    uv_timer_t timer, up_timer;
+    struct link link;
+    struct launch launch;
+    struct pool pool;
+    struct output output;
+    struct control *control;  // owned
+    struct watch *channel;
+    struct watch *notify_socket[LAUNCH_WORKERS_MAX];
+    struct primary_worker *worker[LAUNCH_WORKERS_MAX];  // owned; made when a slot first runs
+    struct watch *handed, *queues;
+    int lock, ready, adopted_record;  // descriptors; -1 = none
+    pid_t keeper;
+    bool changed;      // the pool wants its tick
+    bool pids_changed; // NAME.pids is to be written
+    bool keeper_gone;  // nobody spawns any more
+    bool finished;
+};
+
+// For control.c: the wishes of a client.
+void primary_stop(struct primary *primary, bool now);
+void primary_wake(struct primary *primary);  // the pool wants its tick

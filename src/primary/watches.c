@@ -1,0 +1,109 @@
+// SPDX-License-Identifier: MIT
+#include "watches.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "fd.h"
+#include "log.h"
+#include "notify.h"
+
+struct primary_worker *watches_of(struct primary *primary, struct worker *worker) {
+    struct primary_worker **seen = &primary->worker[worker->slot];
+    if (*seen == NULL) *seen = calloc(1, sizeof **seen);
+    if (*seen == NULL) return NULL;
+    (*seen)->primary = primary;
+    (*seen)->worker = worker;
+    return *seen;
+}
+
+// ---- notifications of bind, listen and socket
+
+static void on_listener(void *arg, int fd) {
+    struct primary_worker *seen = arg;
+    (void)fd;
+    pool_on_notification(&seen->primary->pool, seen->worker);
+    if (seen->worker->listener < 0) {  // no process of it is left
+        watch_close(seen->listener);
+        seen->listener = NULL;
+    }
+    primary_wake(seen->primary);
+}
+
+void watches_add_listener(struct primary *primary, struct worker *worker) {
+    struct primary_worker *seen = watches_of(primary, worker);
+    if (seen == NULL || worker->listener < 0) return;
+    int fd = fcntl(worker->listener, F_DUPFD_CLOEXEC, 0);
+    if (fd >= 0) seen->listener = watch_open(&primary->loop, fd, on_listener, seen);
+    if (seen->listener == NULL) log_error("worker %d: cannot watch its system calls: %s", worker->slot, strerror(errno));
+}
+
+// ---- readiness
+
+static void on_ready_pipe(void *arg, int fd) {
+    struct primary_worker *seen = arg;
+    char bytes[64];
+    ssize_t n = read(fd, bytes, sizeof bytes);
+    if (n < 0 && (errno == EAGAIN || errno == EINTR)) return;
+    if (n > 0 && memchr(bytes, '\n', (size_t)n) != NULL) pool_on_ready_sign(&seen->primary->pool, seen->worker);
+    if (n <= 0) watch_pause(seen->ready_pipe, true);
+    primary_wake(seen->primary);
+}
+
+static void on_notify_socket(void *arg, int fd) {
+    struct worker *worker = arg;
+    struct primary_worker *seen = worker->watches;
+    int said;
+    while ((said = notify_read(fd)) >= 0)
+        if (said == 1 && seen != NULL && worker_runs(worker)) pool_on_ready_sign(&seen->primary->pool, worker);
+    if (seen != NULL) primary_wake(seen->primary);
+}
+
+void watches_notify_socket(struct primary *primary, int slot, int fd_take) {
+    struct worker *worker = &primary->pool.worker[slot];
+    if (primary->notify_socket[slot] != NULL || primary->pool.notify_directory[0] == '\0') {
+        fd_close(&fd_take);
+        return;
+    }
+    if (fd_take < 0) {
+        fd_take = notify_open_socket(primary->pool.notify_directory, slot, &primary->launch);
+        if (fd_take >= 0) link_hold(&primary->link, HELD_NOTIFY_SOCKET, (uint64_t)slot, fd_take);
+    }
+    if (fd_take < 0)
+        log_warn("worker %d: no NOTIFY_SOCKET: %s", slot, strerror(-fd_take));
+    else
+        primary->notify_socket[slot] = watch_open(&primary->loop, fd_take, on_notify_socket, worker);
+}
+
+// ---- a process comes and goes
+
+void watches_start(struct primary *primary, struct worker *worker, struct pool_fds *fds) {
+    struct primary_worker *seen = watches_of(primary, worker);
+    if (seen == NULL) return;
+    worker->watches = seen;
+    seen->tail[0] = '\0';
+    pid_t pid = worker->record->pid;
+    if (fds->out >= 0) seen->out = stream_open(&primary->output, &primary->loop, worker->slot, pid, false, fd_take(&fds->out), seen->tail);
+    if (fds->err >= 0) seen->err = stream_open(&primary->output, &primary->loop, worker->slot, pid, true, fd_take(&fds->err), seen->tail);
+    if (fds->ready_pipe >= 0) seen->ready_pipe = watch_open(&primary->loop, fd_take(&fds->ready_pipe), on_ready_pipe, seen);
+    watches_add_listener(primary, worker);
+    watches_notify_socket(primary, worker->slot, -1);
+}
+
+void watches_end(struct primary *primary, struct worker *worker) {
+    struct primary_worker *seen = primary->worker[worker->slot];
+    uint64_t token = worker->record->token;
+    link_drop(&primary->link, HELD_OUTPUT, token << 1);
+    link_drop(&primary->link, HELD_OUTPUT, token << 1 | 1);
+    link_drop(&primary->link, HELD_READY_PIPE, token);
+    if (seen == NULL) return;
+    stream_finish(seen->out);
+    stream_finish(seen->err);
+    watch_close(seen->listener);
+    watch_close(seen->ready_pipe);
+    seen->out = seen->err = NULL;
+    seen->listener = seen->ready_pipe = NULL;
+}

@@ -1,0 +1,11 @@
+// SPDX-License-Identifier: MIT
+// What the loop watches for each worker: its two pipes, its notifications, its ready pipe, its notify socket.
+#pragma once
+
+#include "primary.h"
+
+struct primary_worker *watches_of(struct primary *primary, struct worker *worker);  // made when missing; NULL = out of memory
+void watches_start(struct primary *primary, struct worker *worker, struct pool_fds *fds_take);
+void watches_add_listener(struct primary *primary, struct worker *worker);
+void watches_end(struct primary *primary, struct worker *worker);   // its process is gone
+void watches_notify_socket(struct primary *primary, int slot, int fd_take);  // -1: make and hold one

@@ -1,0 +1,168 @@
+"""Surroundings that are against us: said clearly, survived where it can be."""
+import json
+import os
+import shutil
+import signal
+import subprocess
+import time
+
+import pytest
+
+from pando import PANDO, Load, app, free_port, http_get, pids_answering, wait_until
+
+
+def test_pando_below_pando_says_that_the_outer_one_listens_already_and_what_to_do(pando):
+    """One notify listener a process: the inner one cannot have its own (EBUSY), as in LXD."""
+    port = free_port()
+    outer = pando(PANDO, "run", "-n", "inner", "-w", "1", "--", app("epoll_server"), port, workers=1, name="outer",
+                  options=["--ready", "delay=0ms"])
+    outer.wait_log("[0]", "--no-intercept")
+
+
+def test_pando_below_pando_works_without_interception(pando):
+    port = free_port()
+    outer = pando("sh", "-c", f'exec {PANDO} run -n inner -w 1 --no-intercept -- {app("epoll_server")} {port}', workers=1,
+                  name="outer")
+    outer.wait_ready()
+    assert http_get(port).status == 200
+
+
+def test_a_run_time_folder_with_a_path_longer_than_a_socket_name_can_be_works(pando, folder):
+    deep = folder / ("d" * 90) / ("e" * 90)
+    deep.mkdir(parents=True)
+    port = free_port()
+    instance = pando(app("epoll_server"), port, workers=1, env={"PANDO_DIR": str(deep / "run")})
+    wait_until(lambda: instance.ctl("status").returncode == 0, what="status answers")
+    status = json.loads(instance.ctl("status", "--json", check=0).stdout)
+    wait_until(lambda: json.loads(instance.ctl("status", "--json", check=0).stdout)["ready"] == 1)
+    assert http_get(port).status == 200
+    assert status["keeper_pid"] == instance.process.pid
+    instance.ctl("stop", check=0)
+    assert instance.exit_code() == 0
+
+
+def test_a_run_time_folder_that_cannot_be_made_is_an_error_that_names_it(pando):
+    instance = pando(app("epoll_server"), free_port(), workers=1, env={"PANDO_DIR": "/proc/no/such/folder"})
+    assert instance.exit_code() == 1
+    assert "/proc/no/such/folder" in instance.log()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
+def test_without_a_run_time_folder_in_the_environment_an_ordinary_user_gets_one_in_tmp(pando):
+    uid = 54321  # nobody has this one
+    instance = pando(app("epoll_server"), free_port(), workers=1, uid=uid, env={"PANDO_DIR": None, "XDG_RUNTIME_DIR": None})
+    home = f"/tmp/pando-{uid}"
+    try:
+        wait_until(lambda: os.path.exists(f"{home}/app.sock"))
+        assert os.stat(home).st_uid == uid
+        instance.signal(signal.SIGTERM)
+        assert instance.exit_code() == 0
+    finally:
+        shutil.rmtree(home, ignore_errors=True)
+
+
+def test_a_frozen_worker_strands_nobody_who_waits_in_the_queue(pando):
+    port = free_port()
+    instance = pando(app("blocking_server"), port, 200, workers=3)
+    instance.wait_ready()
+    victim = instance.kill(0, signal.SIGSTOP)
+    try:
+        with Load(port, clients=8, timeout=6) as load:
+            load.wait_answered(200)
+        assert len(load.failures) <= 1, load.failures[:5]  # at most the one that it was about to accept
+    finally:
+        os.kill(victim, signal.SIGCONT)
+
+
+def test_a_worker_that_closes_its_listener_and_opens_it_again_is_back(pando):
+    code = """
+import os, socket, sys
+def serve(listener):
+    while True:
+        try:
+            sock, _ = listener.accept()
+        except OSError:
+            if for_good:
+                continue
+            return
+        sock.recv(4096)
+        body = b"pid %d\\n" % os.getpid()
+        sock.sendall(b"HTTP/1.1 200 OK\\r\\nConnection: close\\r\\nContent-Length: %d\\r\\n\\r\\n" % len(body) + body)
+        sock.close()
+for_good = False
+for _ in range(4):
+    listener = socket.socket()
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    listener.settimeout(0.5)
+    listener.bind(("127.0.0.1", int(sys.argv[1])))
+    listener.listen()
+    serve(listener)
+    listener.close()
+for_good = True
+listener = socket.create_server(("127.0.0.1", int(sys.argv[1])))
+listener.settimeout(0.5)
+print("for good", flush=True)
+serve(listener)
+"""
+    port = free_port()
+    instance = pando("/usr/bin/python3", "-c", code, port, workers=2)
+    wait_until(lambda: instance.output().count("for good") == 2, what="the program bound its port again and again")
+    assert pids_answering(port, 2) == set(instance.pids().values())
+    assert sum(worker["restarts"] for worker in instance.status()["workers"]) == 0
+
+
+def test_a_program_that_forks_its_own_workers_below_one_listener(pando):
+    """Pre-forking servers (gunicorn, puma) bind once and accept in several children."""
+    code = """
+import os, socket, sys
+listener = socket.create_server(("127.0.0.1", int(sys.argv[1])))
+for _ in range(2):
+    if os.fork() == 0:
+        while True:
+            sock, _ = listener.accept()
+            sock.recv(4096)
+            body = b"pid %d\\n" % os.getpid()
+            sock.sendall(b"HTTP/1.1 200 OK\\r\\nConnection: close\\r\\nContent-Length: %d\\r\\n\\r\\n" % len(body) + body)
+            sock.close()
+os.wait()
+"""
+    port = free_port()
+    instance = pando("/usr/bin/python3", "-c", code, port, workers=2)
+    instance.wait_ready()
+    assert len(pids_answering(port, 4)) == 4
+    slot, pid = next(iter(instance.pids().items()))
+    instance.kill(slot)
+    instance.wait_replaced(slot, pid)
+    assert len(pids_answering(port, 4)) == 4
+
+
+def test_signals_in_a_burst_are_survived(pando):
+    port = free_port()
+    instance = pando(app("epoll_server"), port, workers=2)
+    instance.wait_ready()
+    for _ in range(300):
+        for signo in (signal.SIGCHLD, signal.SIGWINCH, signal.SIGUSR1, signal.SIGCONT):
+            instance.signal(signo)
+    time.sleep(0.3)
+    assert instance.status()["ready"] == 2
+    assert http_get(port).status == 200
+
+
+def test_a_killed_command_line_client_is_nobodys_problem(pando):
+    instance = pando(app("epoll_server"), free_port(), workers=1)
+    instance.wait_ready()
+    for verb in (["logs", "-f"], ["status"], ["restart"]):
+        client = subprocess.Popen([str(PANDO), verb[0], "-n", "app", *verb[1:]], env=instance.env, stdin=subprocess.DEVNULL,
+                                  stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        time.sleep(0.05)
+        client.kill()
+        client.communicate()
+    assert instance.wait_ready()["ready"] == 1
+
+
+def test_two_instances_with_run_time_folders_of_their_own_do_not_see_each_other(pando):
+    one = pando(app("epoll_server"), free_port(), workers=1)
+    two = pando(app("epoll_server"), free_port(), workers=1)
+    one.wait_ready(), two.wait_ready()
+    assert one.stop() == 0
+    assert two.status()["ready"] == 1

@@ -1,0 +1,170 @@
+"""Slot mode: one socket a slot, and an eBPF program that gives each connection to a worker before it exists."""
+import collections
+import os
+import random
+import signal
+import socket
+import time
+
+import pytest
+
+from pando import Load, app, connect, count, free_port, freeze, http_get, peers_inside, wait_until
+
+pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="slot mode needs CAP_BPF and CAP_NET_ADMIN")
+
+
+@pytest.fixture
+def slot(pando):
+    def start(*command, options=(), **more):
+        instance = pando(*command, options=["--balance-mode", "slot", *options], **more)
+        status = instance.wait_ready()
+        assert status["mode"] == "slot"
+        return instance
+
+    return start
+
+
+def totals(instance):
+    return {worker["slot"]: worker["total"] for worker in instance.status()["workers"]}
+
+
+@pytest.mark.parametrize("workers", [2, 3, 8, 64])
+def test_round_robin_is_exact(slot, workers):
+    port = free_port()
+    instance = slot(app("epoll_server"), port, workers=workers, options=["--balance", "rr"])
+    seen = collections.Counter(http_get(port).pid for _ in range(workers * 10))
+    assert set(seen) == set(instance.pids().values())
+    assert max(seen.values()) - min(seen.values()) <= 1, seen
+
+
+def test_auto_takes_turns_among_idle_workers(slot):
+    port = free_port()
+    slot(app("epoll_server"), port, workers=4)
+    seen = collections.Counter(http_get(port).pid for _ in range(40))
+    assert len(seen) == 4 and min(seen.values()) >= 5, seen  # one that is still closing its last one is passed over
+
+
+def test_idle_connections_spread_evenly(slot):
+    port = free_port()
+    instance = slot(app("epoll_server"), port, workers=8)
+    clients = []
+    for _ in range(64):
+        clients.append(connect(port))
+        time.sleep(0.01)  # a worker that has not taken the last one yet is passed over
+    try:
+        held = wait_until(lambda: (lambda held: held if sum(held) >= 64 else None)(
+            [worker["connections"] for worker in instance.status()["workers"]]), what="all are counted")
+        assert max(held) - min(held) <= 1, held
+    finally:
+        for client in clients:
+            client.close()
+
+
+def test_sticky_keeps_a_client_with_its_worker_and_moves_only_those_of_the_dead(slot):
+    port = free_port()
+    instance = slot(app("epoll_server"), port, workers=4, options=["--balance", "sticky"])
+
+    def worker_of(number):
+        with socket.socket() as sock:
+            sock.settimeout(5)
+            sock.bind((f"127.0.1.{number}", 0))
+            sock.connect(("127.0.0.1", port))
+            sock.sendall(b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+            data = b""
+            while part := sock.recv(4096):
+                data += part
+        return int(data.split(b"pid ")[1].split()[0])
+
+    before = {number: worker_of(number) for number in range(1, 65)}
+    assert before == {number: worker_of(number) for number in range(1, 65)}
+    assert len(set(before.values())) == 4
+    instance.ctl("scale", 3, check=0)
+    gone = set(before.values()) - set(instance.pids().values())
+    after = {number: worker_of(number) for number in range(1, 65)}
+    assert all(after[number] == before[number] for number in before if before[number] not in gone)
+
+
+@pytest.mark.parametrize("balance", ["random", "sticky"])
+def test_without_ebpf_the_policies_that_need_no_memory_work_too(pando, balance):
+    port = free_port()
+    instance = pando(app("epoll_server"), port, workers=3, options=["--balance-mode", "pull", "--balance", balance])
+    assert instance.wait_ready()["mode"] == "pull"
+    seen = {http_get(port).pid for _ in range(60)}
+    assert len(seen) == (1 if balance == "sticky" else 3)
+    instance.wait_replaced(0, instance.kill(0))
+    assert http_get(port).pid in instance.pids().values()
+
+
+def test_what_only_slot_mode_can_do_is_refused_without_it(pando):
+    instance = pando(app("epoll_server"), free_port(), options=["--balance-mode", "pull", "--balance", "rr"])
+    assert instance.exit_code() == 1
+    assert "--balance rr" in instance.log() and "slot mode" in instance.log()
+
+
+def test_the_queue_of_a_dead_worker_goes_to_its_siblings(slot):
+    port = free_port()
+    instance = slot(app("blocking_server"), port, workers=2, options=["--no-rescue"])
+    victim = instance.pids()[0]
+    freeze(victim)
+    clients = [connect(port) for _ in range(20)]
+    for client in clients:
+        client.sendall(b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+    wait_until(lambda: instance.status()["workers"][0]["queue"] > 0, what="some wait at the frozen one")
+    os.kill(victim, signal.SIGKILL)
+    for client in clients:
+        assert b"pid " in client.recv(4096)
+        client.close()
+    assert instance.status()["workers"][0]["rescued"] > 0
+
+
+@pytest.mark.limit(120)
+def test_scaling_from_one_to_many_and_back_under_load_fails_no_request(slot):
+    port = free_port()
+    instance = slot(app("epoll_server"), port, workers=1)
+    with Load(port, clients=8) as load:
+        for workers in (max(8, count(64)), 2):
+            load.wait_answered(30)
+            instance.ctl("scale", workers, check=0)
+        load.wait_answered(30)
+    assert not load.failures, load.failures[:5]
+
+
+def test_a_killed_primary_leaves_the_steering_in_force_and_the_next_one_takes_it_over(slot):
+    port = free_port()
+    instance = slot(app("epoll_server"), port, workers=3, options=["--balance", "rr"])
+    before = sum(totals(instance).values())
+    with Load(port, clients=4) as load:
+        load.wait_answered(20)
+        os.kill(instance.primary_pid, signal.SIGKILL)
+        load.wait_answered(20)
+        instance.wait_ready()
+        instance.wait_replaced(1, instance.kill(1))
+        load.wait_answered(20)
+    assert len([failure for failure in load.failures]) <= 4  # those inside the worker that was killed
+    seen = collections.Counter(http_get(port).pid for _ in range(30))
+    assert max(seen.values()) - min(seen.values()) <= 1, seen
+    assert sum(totals(instance).values()) > before
+
+
+@pytest.mark.limit(900)
+def test_workers_killed_at_random_lose_nothing_that_waited(slot):
+    kills = count(1000)
+    port = free_port()
+    instance = slot(app("epoll_server"), port, 3000, workers=4)
+    chance = random.Random(11)
+    inside, killed = set(), set()
+    with Load(port, clients=16) as load:
+        while len(killed) < kills:
+            status = instance.wait_status(lambda status: status["ready"] >= 2, 120, "two workers serve")
+            serving = [worker for worker in status["workers"] if worker["state"] == "serving" and worker["pid"] not in killed]
+            if not serving:
+                continue
+            victim = chance.choice(serving)["pid"]
+            killed.add(victim)
+            freeze(victim)
+            inside |= peers_inside(victim)
+            os.kill(victim, signal.SIGKILL)
+            time.sleep(chance.uniform(0, 0.03))
+        load.wait_answered(50)
+    lost = [failure for failure in load.failures if failure.client not in inside]
+    assert not lost, f"{len(lost)} connections were lost that no killed worker had accepted: {lost[:5]}"

@@ -1,0 +1,66 @@
+#!/bin/sh
+# Installs what Pando needs from Debian's packages (and npm's, for the test servers), asking nothing.
+#
+#   tools/deps.sh run      to build and run Pando
+#   tools/deps.sh test     the same, and what `make test` starts
+#   tools/deps.sh bench    the same as run, and what `make bench` measures with
+#
+# When everything is there it does nothing, at once. It needs root or sudo only when a package is missing.
+set -eu
+
+RUN="gcc libc6-dev meson ninja-build pkg-config libuv1-dev libseccomp-dev libjansson-dev libcmocka-dev"
+TEST="python3 python3-pytest python3-pytest-xdist python3-uvicorn golang-go ruby ruby-webrick php-cli perl
+      curl libcap2-bin util-linux iproute2 valgrind"
+BENCH=python3
+
+# A program that other packages may bring as well: its Debian package only where it is not there at all.
+unless_found() { command -v "$1" >/dev/null 2>&1 || echo "$2"; }
+
+group=${1:-run}
+case $group in
+    run) wanted=$RUN ;;
+    test) wanted="$RUN $TEST $(unless_found node nodejs) $(unless_found npm npm) $(unless_found java default-jdk-headless)" ;;
+    bench) wanted="$RUN $BENCH $(unless_found node nodejs)" ;;
+    *) echo "deps: unknown group '$group': give run, test or bench" >&2; exit 2 ;;
+esac
+
+installed=$(dpkg-query -W -f '${db:Status-Abbrev} ${Package}\n' 2>/dev/null | sed -n 's/^.i  *//p') || installed=
+missing=
+for package in $wanted; do
+    printf '%s\n' "$installed" | grep -qxF "$package" || missing="$missing $package"
+done
+
+if [ -n "$missing" ]; then
+    if ! command -v apt-get >/dev/null 2>&1; then
+        echo "deps: not a Debian system (no apt-get): install what these Debian packages hold, then call make again:$missing" >&2
+        exit 1
+    fi
+    if [ "$(id -u)" = 0 ]; then
+        as_root=
+    elif command -v sudo >/dev/null 2>&1; then
+        as_root="sudo --preserve-env=DEBIAN_FRONTEND"
+    else
+        echo "deps: packages are missing, and this is neither root nor is there sudo. As root:" >&2
+        echo "    apt-get install -y --no-install-recommends$missing" >&2
+        exit 1
+    fi
+    echo "deps: installing$missing"
+    export DEBIAN_FRONTEND=noninteractive
+    $as_root apt-get update -q -o Acquire::Retries=3 </dev/null
+    # shellcheck disable=SC2086  # the words of $missing are packages
+    $as_root apt-get install -q -y --no-install-recommends $missing </dev/null
+fi
+
+# Koa and Express, exactly as the lock file says. Without a registry their two tests are skipped, and say so.
+if [ "$group" = test ]; then
+    node_dir=$(dirname "$0")/../tests/apps/node
+    if [ ! -e "$node_dir/node_modules/.package-lock.json" ] ||
+       [ "$node_dir/package-lock.json" -nt "$node_dir/node_modules/.package-lock.json" ]; then
+        echo "deps: installing the Node test servers' modules"
+        if (cd "$node_dir" && npm ci --no-audit --no-fund --loglevel=error </dev/null); then
+            touch "$node_dir/node_modules/.package-lock.json"
+        else
+            echo "deps: npm could not fetch them: the tests of Koa and Express will be skipped" >&2
+        fi
+    fi
+fi
