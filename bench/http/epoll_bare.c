@@ -10,7 +10,8 @@
 #include <unistd.h>
 
 static const char answer[] =
-    "HTTP/1.1 200 OK\r\nDate: Tue, 24 Nov 2026 16:49:04 GMT\r\nContent-Type: text/html; charset=utf-8\r\nContent-Length: 20\r\n\r\n<h1>Hello World</h1>";
+    "HTTP/1.1 200 OK\r\nDate: Tue, 24 Nov 2026 16:49:04 GMT\r\nContent-Type: text/html; charset=utf-8\r\nContent-Length: "
+    "20\r\n\r\n<h1>Hello World</h1>";
 
 int main(int argc, char **argv) {
     int one = 1, listener = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK, 0), epoll = epoll_create1(0);
@@ -26,7 +27,8 @@ int main(int argc, char **argv) {
             int fd = events[i].data.fd;
             char input[65536];
             if (fd == listener) {
-                for (int c; (c = accept4(listener, NULL, NULL, SOCK_NONBLOCK)) >= 0;) epoll_ctl(epoll, EPOLL_CTL_ADD, c, &(struct epoll_event){.events = EPOLLIN, .data.fd = c});
+                for (int c; (c = accept4(listener, NULL, NULL, SOCK_NONBLOCK)) >= 0;)
+                    epoll_ctl(epoll, EPOLL_CTL_ADD, c, &(struct epoll_event){.events = EPOLLIN, .data.fd = c});
                 continue;
             }
             ssize_t len = recv(fd, input, sizeof input, 0);

@@ -17,7 +17,8 @@ static int idle_count, open_count, waiter_count;
 static pando_ctx *waiters[WAITERS];
 
 static void give_back(void *connection) {
-    if (PQstatus(connection) != CONNECTION_OK || PQtransactionStatus(connection) != PQTRANS_IDLE) {  // a handler was cancelled inside a query
+    if (PQstatus(connection) != CONNECTION_OK ||
+        PQtransactionStatus(connection) != PQTRANS_IDLE) {  // a handler was cancelled inside a query
         PQfinish(connection);
         open_count--;
     } else {
@@ -74,7 +75,8 @@ static PGresult *query(pando_ctx *ctx, const char *sql, int count, const char *c
     PGresult *last = NULL;
     for (;;) {
         while (PQisBusy(connection))
-            if (pando_wait_fd(ctx, PQsocket(connection), POLLIN, 5000) < 0 || !PQconsumeInput(connection)) pando_throw(ctx, 503, "the database is slow");
+            if (pando_wait_fd(ctx, PQsocket(connection), POLLIN, 5000) < 0 || !PQconsumeInput(connection))
+                pando_throw(ctx, 503, "the database is slow");
         PGresult *result = PQgetResult(connection);
         if (!result) break;
         pando_defer(ctx, clear, result);
@@ -88,7 +90,8 @@ static PGresult *query(pando_ctx *ctx, const char *sql, int count, const char *c
 static void list(pando_ctx *ctx) {
     PGresult *rows = query(ctx, "SELECT id, text FROM notes ORDER BY id", 0, NULL);
     json_t *all = json_array();
-    for (int i = 0; i < PQntuples(rows); i++) json_array_append_new(all, json_pack("{s:s,s:s}", "id", PQgetvalue(rows, i, 0), "text", PQgetvalue(rows, i, 1)));
+    for (int i = 0; i < PQntuples(rows); i++)
+        json_array_append_new(all, json_pack("{s:s,s:s}", "id", PQgetvalue(rows, i, 0), "text", PQgetvalue(rows, i, 1)));
     pando_body_json_take(ctx, all);
 }
 

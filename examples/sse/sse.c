@@ -6,7 +6,8 @@
 
 static const char page[] =
     "<!doctype html><title>Clock</title><h1 id=tick>waiting</h1>"
-    "<script>new EventSource('/ticks').addEventListener('tick', e => { document.getElementById('tick').textContent = 'tick ' + e.data })</script>";
+    "<script>new EventSource('/ticks').addEventListener('tick', e => { document.getElementById('tick').textContent = 'tick ' + e.data "
+    "})</script>";
 
 static void home(pando_ctx *ctx) { pando_body_static(ctx, (struct pando_str){page, sizeof page - 1}); }
 

@@ -27,14 +27,14 @@ struct pando_failure {
 typedef void (*pando_error_fn)(pando_ctx *ctx, const struct pando_failure *failure, void *arg);
 
 struct pando_app_options {
-    bool proxy;                   // trust X-Forwarded-Host, -Proto and proxy_ip_header
-    const char *proxy_ip_header;  // NULL: X-Forwarded-For
-    unsigned max_ips;             // the last n of it are ours; 0: all
-    unsigned subdomain_offset;    // 0: 2
-    const char *const *keys;      // of signed cookies, newest first, NULL-terminated; borrowed
-    bool silent;                  // failures are not printed
-    bool conditional;             // answer 304 to a fresh GET or HEAD by itself (Koa leaves that to middleware)
-    size_t stack_bytes;           // of a handler; 0: 256 KiB, of which only what is touched costs memory
+    bool proxy;                          // trust X-Forwarded-Host, -Proto and proxy_ip_header
+    const char *proxy_ip_header;         // NULL: X-Forwarded-For
+    unsigned max_ips;                    // the last n of it are ours; 0: all
+    unsigned subdomain_offset;           // 0: 2
+    const char *const *keys;             // of signed cookies, newest first, NULL-terminated; borrowed
+    bool silent;                         // failures are not printed
+    bool conditional;                    // answer 304 to a fresh GET or HEAD by itself (Koa leaves that to middleware)
+    size_t stack_bytes;                  // of a handler; 0: 256 KiB, of which only what is touched costs memory
     struct pando_server_options server;  // on_request and arg are the app's
 };
 
@@ -48,7 +48,8 @@ PANDO_API void pando_on_free(pando_app *app, void (*fn)(void *arg), void *arg); 
 
 // Routes of the app itself, in the order of pando_use: see router.h for patterns and for routers with a prefix.
 PANDO_API pando_router *pando_app_router(pando_app *app);  // the one that pando_get and so on add to here
-PANDO_API void pando_route_named(pando_router *router, const char *method, const char *pattern, const char *name, pando_handler fn, void *arg);
+PANDO_API void pando_route_named(pando_router *router, const char *method, const char *pattern, const char *name, pando_handler fn,
+                                 void *arg);
 #define pando_get(app, pattern, fn, arg) pando_route_named(pando_app_router(app), "GET", pattern, #fn, fn, arg)
 #define pando_post(app, pattern, fn, arg) pando_route_named(pando_app_router(app), "POST", pattern, #fn, fn, arg)
 #define pando_put(app, pattern, fn, arg) pando_route_named(pando_app_router(app), "PUT", pattern, #fn, fn, arg)
@@ -64,7 +65,7 @@ PANDO_API void **pando_slot(pando_ctx *ctx, int slot);
 
 // The app as an HTTP server's request callback: arg is the app. For several servers, or a loop of your own.
 PANDO_API void pando_app_on_request(pando_exchange *exchange, void *app);
-PANDO_API pando_server *pando_app_server(pando_app *app, struct pando_error *error);  // made on first use, owned by the app
+PANDO_API pando_server *pando_app_server(pando_app *app, struct pando_error *error);             // made on first use, owned by the app
 PANDO_API int pando_app_listen(pando_app *app, const char *address, struct pando_error *error);  // as pando_server_listen
 // Listens, serves until TERM or INT, drains, frees the app. An exit status; failures are printed. address NULL: $PORT, else 8080.
 PANDO_API int pando_app_main(pando_app *app, const char *address);
@@ -73,12 +74,13 @@ PANDO_API int pando_app_main(pando_app *app, const char *address);
 PANDO_API int pando_inject_raw(pando_app *app, struct pando_str request, char **out_answer, size_t *out_len);
 struct pando_answer {
     int status;
-    char *raw;               // owned
-    struct pando_str head;   // views into raw
-    struct pando_str body;   // chunks joined
+    char *raw;              // owned
+    struct pando_str head;  // views into raw
+    struct pando_str body;  // chunks joined
 };
 // "GET", "/users/7", headers as "Name: value\r\n..." or NULL, body or NULL.
-PANDO_API int pando_inject(pando_app *app, const char *method, const char *target, const char *headers, const char *body, struct pando_answer *out);
+PANDO_API int pando_inject(pando_app *app, const char *method, const char *target, const char *headers, const char *body,
+                           struct pando_answer *out);
 PANDO_API struct pando_str pando_answer_header(const struct pando_answer *answer, const char *name);
 PANDO_API void pando_answer_free(struct pando_answer *answer);
 
@@ -93,8 +95,8 @@ PANDO_API pando_exchange *pando_ctx_exchange(const pando_ctx *ctx);
 PANDO_API __attribute__((noreturn)) void pando_throw(pando_ctx *ctx, int status, const char *format, ...) PANDO_PRINTF(3, 4);
 PANDO_API void pando_throw_with(pando_ctx *ctx, const char *name, const char *value);  // a header of the error answer
 PANDO_API __attribute__((noreturn)) void pando_rethrow(pando_ctx *ctx, const struct pando_failure *failure);
-#define pando_assert(ctx, value, status, ...) \
-    do {                                      \
+#define pando_assert(ctx, value, status, ...)                \
+    do {                                                     \
         if (!(value)) pando_throw(ctx, status, __VA_ARGS__); \
     } while (0)
 PANDO_API void pando_defer(pando_ctx *ctx, void (*fn)(void *arg), void *arg);  // when the ctx ends, last first
@@ -109,7 +111,7 @@ PANDO_API void *pando_state(const pando_ctx *ctx, const char *name);
 // Waiting, without blocking the worker. -ECANCELED: the client is gone or the time is over; finish soon.
 PANDO_API int pando_sleep(pando_ctx *ctx, uint32_t ms);
 PANDO_API int pando_wait_fd(pando_ctx *ctx, int fd, short events, uint32_t timeout_ms);  // POLLIN, POLLOUT: which came; -ETIMEDOUT; -EBADF
-PANDO_API int pando_work(pando_ctx *ctx, void (*fn)(void *arg), void *arg);               // in libuv's thread pool
+PANDO_API int pando_work(pando_ctx *ctx, void (*fn)(void *arg), void *arg);              // in libuv's thread pool
 // For any client with callbacks: suspend until a callback on this loop resumes. A resume before the suspend is not lost.
 PANDO_API int pando_suspend(pando_ctx *ctx);
 PANDO_API void pando_resume(pando_ctx *ctx);

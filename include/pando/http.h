@@ -36,17 +36,17 @@ struct pando_server_options {
 };
 
 struct pando_server_stats {
-    uint64_t accepted, requests, refused;        // connections, heads parsed, error answers made by the server itself
-    uint64_t reads, writes, accept_failures;     // system calls
-    uint32_t connections;                        // open now
-    size_t connection_bytes, pooled_bytes;       // of one idle connection; free blocks, exchanges
+    uint64_t accepted, requests, refused;     // connections, heads parsed, error answers made by the server itself
+    uint64_t reads, writes, accept_failures;  // system calls
+    uint32_t connections;                     // open now
+    size_t connection_bytes, pooled_bytes;    // of one idle connection; free blocks, exchanges
 };
 
 PANDO_API pando_server *pando_server_new(const struct pando_server_options *options, struct pando_error *error);
 // "8080", "host:port", "[::]:port", "unix:/path"; port 0 draws a free one. A stale unix socket nobody serves is replaced.
 PANDO_API int pando_server_listen(pando_server *server, const char *address, struct pando_error *error);
 PANDO_API int pando_server_listen_fd_take(pando_server *server, int fd, struct pando_error *error);  // listening already, or bound
-PANDO_API int pando_server_port(const pando_server *server);  // of the first TCP address, or -1
+PANDO_API int pando_server_port(const pando_server *server);                                         // of the first TCP address, or -1
 // Serves a connected socket as if it had been accepted.
 PANDO_API int pando_server_serve_fd_take(pando_server *server, int fd);
 // Runs the loop until the server has closed. TERM and INT close it gracefully when `signals`.
@@ -65,10 +65,12 @@ PANDO_API struct pando_str pando_exchange_query(const pando_exchange *exchange);
 PANDO_API struct pando_str pando_exchange_authority(const pando_exchange *exchange);  // Host, or the target's
 PANDO_API int pando_exchange_minor(const pando_exchange *exchange);                   // HTTP/1.0: 0
 PANDO_API struct pando_str pando_exchange_header(const pando_exchange *exchange, const char *lower_name);  // the first; data NULL: none
-PANDO_API bool pando_exchange_header_at(const pando_exchange *exchange, size_t index, struct pando_str *out_name, struct pando_str *out_value);
-PANDO_API bool pando_exchange_trailer_at(const pando_exchange *exchange, size_t index, struct pando_str *out_name, struct pando_str *out_value);
+PANDO_API bool pando_exchange_header_at(const pando_exchange *exchange, size_t index, struct pando_str *out_name,
+                                        struct pando_str *out_value);
+PANDO_API bool pando_exchange_trailer_at(const pando_exchange *exchange, size_t index, struct pando_str *out_name,
+                                         struct pando_str *out_value);
 PANDO_API bool pando_exchange_has_body(const pando_exchange *exchange);
-PANDO_API int64_t pando_exchange_body_length(const pando_exchange *exchange);  // -1: chunked
+PANDO_API int64_t pando_exchange_body_length(const pando_exchange *exchange);               // -1: chunked
 PANDO_API int pando_exchange_peer(const pando_exchange *exchange, char *out, size_t size);  // the address without port; "" for unix
 PANDO_API pando_server *pando_exchange_server(const pando_exchange *exchange);
 
@@ -92,13 +94,15 @@ PANDO_API void *pando_exchange_take(pando_exchange *exchange, size_t size);  // 
 // The answer's head. -EINVAL: CR, LF, NUL or the like in a name or value. -EALREADY: the head is out.
 PANDO_API int pando_exchange_set_status(pando_exchange *exchange, int status, const char *reason);  // reason NULL: the usual one
 PANDO_API int pando_exchange_add_header(pando_exchange *exchange, struct pando_str name, struct pando_str value);  // copied
-PANDO_API int pando_exchange_inform(pando_exchange *exchange, int status, struct pando_str name, struct pando_str value);  // 1xx, e.g. 103 Link
+PANDO_API int pando_exchange_inform(pando_exchange *exchange, int status, struct pando_str name,
+                                    struct pando_str value);  // 1xx, e.g. 103 Link
 PANDO_API bool pando_exchange_head_sent(const pando_exchange *exchange);
 
 // The answer's body: as much as fits is taken, the rest waits for on_writable. -EPIPE: the client is gone, or it has ended.
 PANDO_API ssize_t pando_exchange_write(pando_exchange *exchange, const void *data, size_t len);
 PANDO_API int pando_exchange_flush(pando_exchange *exchange);  // what is written leaves now
-PANDO_API int pando_exchange_add_trailer(pando_exchange *exchange, struct pando_str name, struct pando_str value);  // chunked only, else dropped
+PANDO_API int pando_exchange_add_trailer(pando_exchange *exchange, struct pando_str name,
+                                         struct pando_str value);  // chunked only, else dropped
 // Ends it. `data` (may be NULL) stays valid until on_end. Without an earlier write the length is known and sent.
 PANDO_API int pando_exchange_end(pando_exchange *exchange, const void *data, size_t len);
 // Ends it with a piece of a file, by sendfile. `fd` is borrowed until on_end.

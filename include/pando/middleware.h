@@ -18,9 +18,9 @@ PANDO_API int pando_use_static(pando_app *app, const char *root, const struct pa
 PANDO_API int pando_send(pando_ctx *ctx, const char *root, const char *path, const struct pando_static_options *options);
 
 // body.c: what a request carries. Each reads the whole body, once; limit 0: max_body_bytes. They throw 400, 413, 415.
-PANDO_API struct json_t *pando_request_json(pando_ctx *ctx, size_t limit);            // borrowed by the caller
+PANDO_API struct json_t *pando_request_json(pando_ctx *ctx, size_t limit);  // borrowed by the caller
 PANDO_API const char *pando_request_text(pando_ctx *ctx, size_t limit);
-PANDO_API const char *pando_form(pando_ctx *ctx, const char *name);                   // urlencoded or multipart; NULL: none
+PANDO_API const char *pando_form(pando_ctx *ctx, const char *name);  // urlencoded or multipart; NULL: none
 PANDO_API const char *pando_form_at(pando_ctx *ctx, const char *name, size_t index);
 // multipart.c: files are streamed to unnamed temporary files.
 struct pando_file {
@@ -29,9 +29,9 @@ struct pando_file {
     uint64_t size;
 };
 struct pando_multipart_options {
-    const char *directory;                              // NULL: $TMPDIR or /tmp
-    uint64_t max_file_bytes, max_total_bytes;           // 0: 64 MiB, 256 MiB
-    uint32_t max_files, max_fields, max_field_bytes;    // 0: 16, 256, 64 KiB
+    const char *directory;                            // NULL: $TMPDIR or /tmp
+    uint64_t max_file_bytes, max_total_bytes;         // 0: 64 MiB, 256 MiB
+    uint32_t max_files, max_fields, max_field_bytes;  // 0: 16, 256, 64 KiB
 };
 PANDO_API size_t pando_request_multipart(pando_ctx *ctx, const struct pando_multipart_options *options, const struct pando_file **out);
 
@@ -45,18 +45,19 @@ PANDO_API void pando_use_logger(pando_app *app, const struct pando_logger_option
 
 // cors.c
 struct pando_cors_options {
-    const char *origins;         // "https://a.example, https://b.example"; NULL: any, as "*"
-    const char *methods;         // NULL: GET,HEAD,PUT,POST,DELETE,PATCH
-    const char *headers;         // NULL: what the client asks for
+    const char *origins;  // "https://a.example, https://b.example"; NULL: any, as "*"
+    const char *methods;  // NULL: GET,HEAD,PUT,POST,DELETE,PATCH
+    const char *headers;  // NULL: what the client asks for
     const char *expose;
     uint32_t max_age_s;
-    bool credentials;            // needs `origins`
+    bool credentials;  // needs `origins`
 };
 PANDO_API void pando_use_cors(pando_app *app, const struct pando_cors_options *options);
 
 // security.c: what helmet sets. NULL fields: the usual; "": leave it away.
 struct pando_security_options {
-    const char *content_security_policy, *strict_transport_security, *frame_options, *referrer_policy, *cross_origin_opener_policy, *cross_origin_resource_policy;
+    const char *content_security_policy, *strict_transport_security, *frame_options, *referrer_policy, *cross_origin_opener_policy,
+        *cross_origin_resource_policy;
 };
 PANDO_API void pando_use_security(pando_app *app, const struct pando_security_options *options);
 
@@ -70,7 +71,7 @@ PANDO_API void pando_use_etag(pando_app *app);
 // sse.c: Server-Sent Events. start sends the head; send waits for a slow client. -EPIPE, -ECANCELED: gone.
 PANDO_API int pando_sse_start(pando_ctx *ctx);
 PANDO_API int pando_sse_send(pando_ctx *ctx, const char *event, const char *id, const char *data);  // event, id may be NULL
-PANDO_API int pando_sse_comment(pando_ctx *ctx, const char *text);                                   // a heartbeat
-PANDO_API const char *pando_sse_last_id(pando_ctx *ctx);                                             // Last-Event-ID
+PANDO_API int pando_sse_comment(pando_ctx *ctx, const char *text);                                  // a heartbeat
+PANDO_API const char *pando_sse_last_id(pando_ctx *ctx);                                            // Last-Event-ID
 
 #endif

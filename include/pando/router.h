@@ -21,12 +21,14 @@ PANDO_API void pando_router_nest_take(pando_router *outer, const char *prefix, p
 
 // method "*": every one. A route's name for pando_route_url follows by pando_route_name.
 #define pando_route(router, method, pattern, fn, arg) pando_route_named(router, method, pattern, #fn, fn, arg)
-PANDO_API void pando_router_use_named(pando_router *router, const char *pattern, const char *name, pando_handler fn, void *arg);  // NULL: all; runs only if a route matched
+PANDO_API void pando_router_use_named(pando_router *router, const char *pattern, const char *name, pando_handler fn,
+                                      void *arg);  // NULL: all; runs only if a route matched
 #define pando_router_use(router, pattern, fn, arg) pando_router_use_named(router, pattern, #fn, fn, arg)
-PANDO_API void pando_router_param_named(pando_router *router, const char *param, const char *name, pando_handler fn, void *arg);  // once a request, before the route
+PANDO_API void pando_router_param_named(pando_router *router, const char *param, const char *name, pando_handler fn,
+                                        void *arg);  // once a request, before the route
 #define pando_router_param(router, param, fn, arg) pando_router_param_named(router, param, #fn, fn, arg)
 PANDO_API void pando_router_redirect(pando_router *router, const char *from, const char *to, int status);  // 0: 301
-PANDO_API void pando_route_name(pando_router *router, const char *name);  // of the route added last
+PANDO_API void pando_route_name(pando_router *router, const char *name);                                   // of the route added last
 
 PANDO_API const char *pando_param(const pando_ctx *ctx, const char *name);  // decoded; NULL: none
 PANDO_API const char *pando_route_pattern(const pando_ctx *ctx);            // the matched route's, for metrics; NULL: none

@@ -140,8 +140,10 @@ int pando_app_main(pando_app *app, const char *address) {
     if (!address) address = getenv("PORT");
     if (!address || !*address) address = "8080";
     int result = pando_app_listen(app, address, &error);
-    if (result) fprintf(stderr, "pando: %s\n", error.text);
-    else pando_server_run(app->server, true);
+    if (result)
+        fprintf(stderr, "pando: %s\n", error.text);
+    else
+        pando_server_run(app->server, true);
     pando_app_free(app);
     return result ? 1 : 0;
 }
@@ -154,7 +156,8 @@ int pando_inject_raw(pando_app *app, struct pando_str request, char **out_answer
     struct buf answer = {0};
     bool over = false;
     int result = conn_open_memory(server, request, &answer, &over);
-    while (!result && !over && uv_run(server->loop, UV_RUN_ONCE)) {}
+    while (!result && !over && uv_run(server->loop, UV_RUN_ONCE)) {
+    }
     if (!result && (answer.failed || !over)) result = -ENOMEM;
     if (result || !answer.data) {
         buf_deinit(&answer);

@@ -15,8 +15,10 @@ static bool is_too_deep(struct pando_str text) {
     for (size_t i = 0; i < text.len; i++) {
         char c = text.data[i];
         if (quoted) {
-            if (c == '\\') i++;
-            else quoted = c != '"';
+            if (c == '\\')
+                i++;
+            else
+                quoted = c != '"';
         } else if (c == '"') {
             quoted = true;
         } else if (c == '[' || c == '{') {
@@ -53,8 +55,10 @@ static struct pair_list *form_of(pando_ctx *ctx) {
     if (!is) pando_throw(ctx, 400, "a form body is missing");
     if (!*is) pando_throw(ctx, 415, "the body is not a form");
     const struct pando_file *files;
-    if (strcmp(is, "urlencoded")) pando_request_multipart(ctx, NULL, &files);
-    else ctx->form = parse_urlencoded(ctx, pando_read_all(ctx, 0));
+    if (strcmp(is, "urlencoded"))
+        pando_request_multipart(ctx, NULL, &files);
+    else
+        ctx->form = parse_urlencoded(ctx, pando_read_all(ctx, 0));
     return ctx->form;
 }
 

@@ -54,8 +54,10 @@ static bool may_call(pando_ctx *ctx) {
     snprintf(text, sizeof text, "next() called after %s had returned", ctx->last_middleware ? ctx->last_middleware : "the chain");
     failure.message = text;
     ctx->app->failures++;
-    if (ctx->app->on_error) ctx->app->on_error(ctx, &failure, ctx->app->on_error_arg);
-    else if (!ctx->app->options.silent) fprintf(stderr, "%s\n", text);
+    if (ctx->app->on_error)
+        ctx->app->on_error(ctx, &failure, ctx->app->on_error_arg);
+    else if (!ctx->app->options.silent)
+        fprintf(stderr, "%s\n", text);
     return false;
 }
 

@@ -83,7 +83,8 @@ static void remove_earlier(pando_ctx *ctx, const char *name) {
     unsigned to = 0;
     for (unsigned i = 0; i < exchange->field_count; i++) {
         struct exchange_field field = exchange->fields[i];
-        bool mine = field.name.len == 10 && !strncasecmp(field.name.data, "set-cookie", 10) && field.value.len > len && !memcmp(field.value.data, name, len) && field.value.data[len] == '=';
+        bool mine = field.name.len == 10 && !strncasecmp(field.name.data, "set-cookie", 10) && field.value.len > len &&
+                    !memcmp(field.value.data, name, len) && field.value.data[len] == '=';
         if (!mine) exchange->fields[to++] = field;
     }
     exchange->field_count = (uint16_t)to;
@@ -95,19 +96,23 @@ static int put_cookie(pando_ctx *ctx, const char *name, const char *value, const
     char expires[64] = "", date[32];
     struct timespec now;
     clock_gettime(CLOCK_REALTIME, &now);
-    if (expire) snprintf(expires, sizeof expires, "; expires=Thu, 01 Jan 1970 00:00:00 GMT");
-    else if (o->max_age_s) snprintf(expires, sizeof expires, "; expires=%s", h1_date_text(now.tv_sec + o->max_age_s, date));
-    const char *text = pando_printf(ctx, "%s=%s; path=%s%s%s%s%s%s%s%s%s%s", name, value ? value : "", o->path ? o->path : "/", expires,
-                                    o->domain ? "; domain=" : "", o->domain ? o->domain : "", o->priority ? "; priority=" : "", o->priority ? o->priority : "",
-                                    same_site[o->same_site], o->secure || pando_secure(ctx) ? "; secure" : "", o->partitioned ? "; partitioned" : "",
-                                    o->script_may_read ? "" : "; httponly");
+    if (expire)
+        snprintf(expires, sizeof expires, "; expires=Thu, 01 Jan 1970 00:00:00 GMT");
+    else if (o->max_age_s)
+        snprintf(expires, sizeof expires, "; expires=%s", h1_date_text(now.tv_sec + o->max_age_s, date));
+    const char *text = pando_printf(
+        ctx, "%s=%s; path=%s%s%s%s%s%s%s%s%s%s", name, value ? value : "", o->path ? o->path : "/", expires, o->domain ? "; domain=" : "",
+        o->domain ? o->domain : "", o->priority ? "; priority=" : "", o->priority ? o->priority : "", same_site[o->same_site],
+        o->secure || pando_secure(ctx) ? "; secure" : "", o->partitioned ? "; partitioned" : "", o->script_may_read ? "" : "; httponly");
     if (o->overwrite) remove_earlier(ctx, name);
     return pando_append(ctx, "Set-Cookie", text);
 }
 
 int pando_set_cookie(pando_ctx *ctx, const char *name, const char *value, const struct pando_cookie *options) {
     struct pando_cookie o = options ? *options : (struct pando_cookie){0};
-    if (!h1_is_token(name, strlen(name)) || (value && !is_value(value)) || (o.path && !is_value(o.path)) || (o.domain && !is_value(o.domain)) || (o.priority && !is_value(o.priority))) return -EINVAL;
+    if (!h1_is_token(name, strlen(name)) || (value && !is_value(value)) || (o.path && !is_value(o.path)) ||
+        (o.domain && !is_value(o.domain)) || (o.priority && !is_value(o.priority)))
+        return -EINVAL;
     if (o.secure && !pando_secure(ctx)) return -EPERM;  // a secure cookie over a plain connection
     int result = put_cookie(ctx, name, value, &o);
     const char *const *keys = ctx->app->options.keys;

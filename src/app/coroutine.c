@@ -29,7 +29,12 @@
 #define COROUTINE_ASAN 0
 #endif
 
-enum { IDLE_MAX = 256, STACK_MIN = 16 * 1024, FIRST_STACK_BYTES = 8 * 1024, GUARD_BYTES = 64 * 1024 };  // the last: where makecontext writes its first frame
+enum {
+    IDLE_MAX = 256,
+    STACK_MIN = 16 * 1024,
+    FIRST_STACK_BYTES = 8 * 1024,
+    GUARD_BYTES = 64 * 1024
+};  // the last: where makecontext writes its first frame
 
 struct coroutine {
     void *sp;         // while it is suspended
@@ -40,7 +45,7 @@ struct coroutine {
     void (*fn)(void *arg);
     void *arg;
     bool done;
-    void *fake_stack;  // the sanitizer's
+    void *fake_stack;        // the sanitizer's
     char *mapping, *bottom;  // owned; above the guard page
     size_t mapping_bytes;
     unsigned valgrind_id;
@@ -60,8 +65,8 @@ __asm__(
     "  .cfi_endproc\n.size coroutine_switch,.-coroutine_switch\n");
 static void *first_frame(char *top, void (*entry)(void)) {
     void **sp = (void **)(void *)top;
-    *--sp = NULL;                       // entry's return address: nobody's. Also aligns the stack as after a call
-    *--sp = (void *)(uintptr_t)entry;   // where ret goes
+    *--sp = NULL;                      // entry's return address: nobody's. Also aligns the stack as after a call
+    *--sp = (void *)(uintptr_t)entry;  // where ret goes
     for (int i = 0; i < 6; i++) *--sp = NULL;
     return sp;
 }
@@ -70,10 +75,12 @@ __asm__(
     ".text\n.globl coroutine_switch\n.hidden coroutine_switch\n.type coroutine_switch,%function\ncoroutine_switch:\n"
     "  sub sp, sp, #160\n"
     "  stp x19, x20, [sp, #0]\n  stp x21, x22, [sp, #16]\n  stp x23, x24, [sp, #32]\n  stp x25, x26, [sp, #48]\n  stp x27, x28, [sp, #64]\n"
-    "  stp x29, x30, [sp, #80]\n  stp d8, d9, [sp, #96]\n  stp d10, d11, [sp, #112]\n  stp d12, d13, [sp, #128]\n  stp d14, d15, [sp, #144]\n"
+    "  stp x29, x30, [sp, #80]\n  stp d8, d9, [sp, #96]\n  stp d10, d11, [sp, #112]\n  stp d12, d13, [sp, #128]\n  stp d14, d15, [sp, "
+    "#144]\n"
     "  mov x9, sp\n  str x9, [x0]\n  mov sp, x1\n"
     "  ldp x19, x20, [sp, #0]\n  ldp x21, x22, [sp, #16]\n  ldp x23, x24, [sp, #32]\n  ldp x25, x26, [sp, #48]\n  ldp x27, x28, [sp, #64]\n"
-    "  ldp x29, x30, [sp, #80]\n  ldp d8, d9, [sp, #96]\n  ldp d10, d11, [sp, #112]\n  ldp d12, d13, [sp, #128]\n  ldp d14, d15, [sp, #144]\n"
+    "  ldp x29, x30, [sp, #80]\n  ldp d8, d9, [sp, #96]\n  ldp d10, d11, [sp, #112]\n  ldp d12, d13, [sp, #128]\n  ldp d14, d15, [sp, "
+    "#144]\n"
     "  add sp, sp, #160\n  ret\n.size coroutine_switch,.-coroutine_switch\n");
 static void *first_frame(char *top, void (*entry)(void)) {
     uint64_t *sp = (uint64_t *)(void *)top - 20;
@@ -131,7 +138,8 @@ static void on_entered(struct coroutine *coroutine, void *fake_stack) {
 static void to_caller(struct coroutine *coroutine) {
     struct coroutine_pool *pool = coroutine->pool;
     struct coroutine *parent = pool->current = coroutine->parent;
-    before_switch(&coroutine->fake_stack, parent ? stack_bottom(parent) : pool->main_stack, parent ? stack_size(parent) : pool->main_stack_bytes);
+    before_switch(&coroutine->fake_stack, parent ? stack_bottom(parent) : pool->main_stack,
+                  parent ? stack_size(parent) : pool->main_stack_bytes);
     coroutine_switch(&coroutine->sp, coroutine->caller_sp);
     on_entered(coroutine, coroutine->fake_stack);
 }

@@ -54,8 +54,10 @@ static bool is_empty_status(int status) { return status == 204 || status == 205 
 
 static void end_with(struct pando_ctx *ctx, const void *data, size_t len) {
     pando_exchange *exchange = ctx->exchange;
-    if (ctx->has_length) exchange->declared = ctx->length;
-    else if (exchange->head.method == H1_HEAD && ctx->body_kind >= BODY_TEXT && ctx->body_kind <= BODY_JSON) exchange->declared = len;
+    if (ctx->has_length)
+        exchange->declared = ctx->length;
+    else if (exchange->head.method == H1_HEAD && ctx->body_kind >= BODY_TEXT && ctx->body_kind <= BODY_JSON)
+        exchange->declared = len;
     exchange->status = (uint16_t)ctx->status;
     exchange->reason = ctx->message ? pando_str_of(ctx->message) : (struct pando_str){0};
     if (pando_exchange_end(exchange, data, len) < 0) pando_exchange_abort(exchange);
@@ -66,8 +68,10 @@ static void end_json(struct pando_ctx *ctx) {
     size_t len = text ? strlen(text) : 0;
     char *copy = text ? arena_copy(ctx_arena(ctx), text, len) : NULL;
     free(text);
-    if (copy) end_with(ctx, copy, len);
-    else pando_exchange_abort(ctx->exchange);
+    if (copy)
+        end_with(ctx, copy, len);
+    else
+        pando_exchange_abort(ctx->exchange);
 }
 
 static void end_file(struct pando_ctx *ctx) {
@@ -106,15 +110,15 @@ static void respond(struct pando_ctx *ctx) {
         return end_with(ctx, NULL, 0);
     }
     switch (ctx->body_kind) {
-    case BODY_NONE:
-    case BODY_NULL:
-        if (ctx->exchange->head.method == H1_HEAD) return end_with(ctx, NULL, 0);
-        return end_without_body(ctx);
-    case BODY_TEXT:
-    case BODY_BYTES: return end_with(ctx, ctx->body.data, ctx->body.len);
-    case BODY_JSON: return end_json(ctx);
-    case BODY_FILE: return end_file(ctx);
-    case BODY_STREAM: return end_with(ctx, NULL, 0);  // its producer wrote nothing
+        case BODY_NONE:
+        case BODY_NULL:
+            if (ctx->exchange->head.method == H1_HEAD) return end_with(ctx, NULL, 0);
+            return end_without_body(ctx);
+        case BODY_TEXT:
+        case BODY_BYTES: return end_with(ctx, ctx->body.data, ctx->body.len);
+        case BODY_JSON: return end_json(ctx);
+        case BODY_FILE: return end_file(ctx);
+        case BODY_STREAM: return end_with(ctx, NULL, 0);  // its producer wrote nothing
     }
 }
 
@@ -122,10 +126,11 @@ static void tell(struct pando_ctx *ctx) {
     struct pando_app *app = ctx->app;
     const struct pando_failure *failure = &ctx->failure;
     app->failures++;
-    if (app->on_error) app->on_error(ctx, failure, app->on_error_arg);
+    if (app->on_error)
+        app->on_error(ctx, failure, app->on_error_arg);
     else if (failure->status != 404 && !failure->expose && !app->options.silent)
-        fprintf(stderr, "\n  %s %s: %d %s\n      thrown in %s\n\n", pando_method(ctx), pando_original_url(ctx), failure->status, failure->message,
-                failure->middleware ? failure->middleware : "?");
+        fprintf(stderr, "\n  %s %s: %d %s\n      thrown in %s\n\n", pando_method(ctx), pando_original_url(ctx), failure->status,
+                failure->message, failure->middleware ? failure->middleware : "?");
 }
 
 // Koa's ctx.onerror: every header set so far is forgotten, the error's own are set, the text says no more than it may.
@@ -171,8 +176,10 @@ static void run(void *arg) {
 static void on_returned(struct pando_ctx *ctx) {
     ctx->coroutine = NULL;
     ctx_move(ctx, CTX_RETURNED);
-    if (ctx->thrown) answer_failure(ctx);
-    else respond(ctx);
+    if (ctx->thrown)
+        answer_failure(ctx);
+    else
+        respond(ctx);
     end_if_over(ctx);
 }
 
@@ -197,8 +204,10 @@ static void wake(struct pando_ctx *ctx) {
 }
 
 void ctx_resume(struct pando_ctx *ctx, enum ctx_wait what) {
-    if (ctx->state == CTX_WAITING && ctx->waits_for == what) wake(ctx);
-    else if (what == WAIT_CALLBACK && ctx->state < CTX_RETURNED) ctx->resumed_early = true;
+    if (ctx->state == CTX_WAITING && ctx->waits_for == what)
+        wake(ctx);
+    else if (what == WAIT_CALLBACK && ctx->state < CTX_RETURNED)
+        ctx->resumed_early = true;
 }
 
 // ---- events of the exchange
@@ -218,8 +227,10 @@ static void on_end(pando_exchange *exchange, void *arg, bool sent) {
     struct pando_ctx *ctx = arg;
     ctx->exchange_over = true;
     ctx->cancelled = !sent;
-    if (ctx->state == CTX_WAITING && ctx->waits_for != WAIT_WORK && !sent) wake(ctx);
-    else end_if_over(ctx);
+    if (ctx->state == CTX_WAITING && ctx->waits_for != WAIT_WORK && !sent)
+        wake(ctx);
+    else
+        end_if_over(ctx);
 }
 
 static const struct pando_exchange_events events = {.on_readable = on_readable, .on_writable = on_writable, .on_end = on_end};

@@ -10,10 +10,10 @@
 
 // What a ctx is doing. ctx_move (ctx.c) alone writes it.
 enum ctx_state {
-    CTX_RUNNING,    // its coroutine runs, or is about to
-    CTX_WAITING,    // its coroutine is suspended; `waits_for` says what resumes it
-    CTX_RETURNED,   // the chain is done, the answer is being sent
-    CTX_ENDED,      // nothing may touch it any more
+    CTX_RUNNING,   // its coroutine runs, or is about to
+    CTX_WAITING,   // its coroutine is suspended; `waits_for` says what resumes it
+    CTX_RETURNED,  // the chain is done, the answer is being sent
+    CTX_ENDED,     // nothing may touch it any more
     CTX_STATE_COUNT
 };
 enum ctx_wait { WAIT_NOTHING, WAIT_CALLBACK, WAIT_READABLE, WAIT_WRITABLE, WAIT_WORK };
@@ -52,9 +52,9 @@ struct deferred {
 };
 
 struct pando_ctx {
-    struct pando_app *app;         // borrowed
-    pando_exchange *exchange;      // held
-    struct coroutine *coroutine;   // while RUNNING or WAITING
+    struct pando_app *app;        // borrowed
+    pando_exchange *exchange;     // held
+    struct coroutine *coroutine;  // while RUNNING or WAITING
     enum ctx_state state;
     enum ctx_wait waits_for;
     bool exchange_over, cancelled, resumed_early, thrown;
@@ -82,11 +82,11 @@ struct pando_ctx {
     int status;
     const char *message;
     uint64_t length;
-    struct pando_str body;      // TEXT, BYTES
-    struct json_t *json;        // owned: JSON
-    pando_handler producer;     // STREAM
+    struct pando_str body;   // TEXT, BYTES
+    struct json_t *json;     // owned: JSON
+    pando_handler producer;  // STREAM
     void *producer_arg;
-    int file_fd;                // FILE; borrowed
+    int file_fd;  // FILE; borrowed
     uint64_t file_at, file_len;
 };
 
@@ -95,7 +95,7 @@ void ctx_suspend(struct pando_ctx *ctx, enum ctx_wait what);  // returns when re
 void ctx_resume(struct pando_ctx *ctx, enum ctx_wait what);   // if it waits for just that
 struct pando_failure *ctx_catch(struct pando_ctx *ctx, struct boundary *boundary);  // after a throw landed in `boundary`
 char *ctx_copy(struct pando_ctx *ctx, const char *text, size_t len);                // throws 503
-const char *ctx_lower(struct pando_ctx *ctx, const char *text);                   // a copy in lower case
+const char *ctx_lower(struct pando_ctx *ctx, const char *text);                     // a copy in lower case
 
 // compose.c
 void compose_run(struct pando_ctx *ctx, const struct chain *chain, const struct position *outer);

@@ -29,8 +29,10 @@ static const char *escape(const char *text, char *out, size_t size) {
     size_t to = 0;
     for (; *text && to + 5 < size; text++) {
         unsigned char c = (unsigned char)*text;
-        if (c >= 0x20 && c < 0x7f && c != '"' && c != '\\') out[to++] = (char)c;
-        else to += (size_t)snprintf(out + to, 5, "\\x%02x", c);
+        if (c >= 0x20 && c < 0x7f && c != '"' && c != '\\')
+            out[to++] = (char)c;
+        else
+            to += (size_t)snprintf(out + to, 5, "\\x%02x", c);
     }
     out[to] = '\0';
     return *out ? out : "-";
@@ -42,9 +44,10 @@ static size_t combined_line(const struct entry *entry, int64_t bytes, char *line
     struct tm tm;
     strftime(date, sizeof date, "%d/%b/%Y:%H:%M:%S %z", localtime_r(&now, &tm));
     if (bytes >= 0) snprintf(length, sizeof length, "%lld", (long long)bytes);
-    return (size_t)snprintf(line, LINE_BYTES, "%s - - [%s] \"%s %s HTTP/1.%d\" %d %s \"%s\" \"%s\"\n", escape(entry->ip, ip, sizeof ip), date, entry->method,
-                            escape(entry->url, url, sizeof url), entry->ctx->exchange->head.minor, entry->ctx->exchange->status, length,
-                            escape(entry->referrer, referrer, sizeof referrer), escape(entry->agent, agent, sizeof agent));
+    return (size_t)snprintf(line, LINE_BYTES, "%s - - [%s] \"%s %s HTTP/1.%d\" %d %s \"%s\" \"%s\"\n", escape(entry->ip, ip, sizeof ip),
+                            date, entry->method, escape(entry->url, url, sizeof url), entry->ctx->exchange->head.minor,
+                            entry->ctx->exchange->status, length, escape(entry->referrer, referrer, sizeof referrer),
+                            escape(entry->agent, agent, sizeof agent));
 }
 
 static size_t json_line(const struct entry *entry, int64_t bytes, char *line) {
@@ -57,8 +60,10 @@ static size_t json_line(const struct entry *entry, int64_t bytes, char *line) {
     log_json_escape(entry->agent, strnlen(entry->agent, 110), agent, sizeof agent);
     log_json_escape(entry->ip, strnlen(entry->ip, 10 * 5), ip, sizeof ip);
     return (size_t)snprintf(line, LINE_BYTES,
-                            "{\"time\":\"%s\",\"ip\":\"%s\",\"method\":\"%s\",\"url\":\"%s\",\"status\":%d,\"bytes\":%lld,\"ms\":%.3f,\"referrer\":\"%s\",\"agent\":\"%s\"%s}\n", date, ip,
-                            entry->method, url, entry->ctx->exchange->status, (long long)bytes, (double)(pando_now_ns() - entry->start_ns) / 1e6, referrer, agent,
+                            "{\"time\":\"%s\",\"ip\":\"%s\",\"method\":\"%s\",\"url\":\"%s\",\"status\":%d,\"bytes\":%lld,\"ms\":%.3f,"
+                            "\"referrer\":\"%s\",\"agent\":\"%s\"%s}\n",
+                            date, ip, entry->method, url, entry->ctx->exchange->status, (long long)bytes,
+                            (double)(pando_now_ns() - entry->start_ns) / 1e6, referrer, agent,
                             entry->ctx->cancelled ? ",\"aborted\":true" : "");
 }
 
@@ -77,7 +82,14 @@ static void on_over(void *at) {
 
 static void log_request(pando_ctx *ctx) {
     struct entry *entry = pando_alloc(ctx, sizeof *entry);
-    *entry = (struct entry){pando_arg(ctx), ctx, pando_now_ns(), pando_ip(ctx), pando_method(ctx), pando_original_url(ctx), pando_header(ctx, "Referer"), pando_header(ctx, "User-Agent")};
+    *entry = (struct entry){pando_arg(ctx),
+                            ctx,
+                            pando_now_ns(),
+                            pando_ip(ctx),
+                            pando_method(ctx),
+                            pando_original_url(ctx),
+                            pando_header(ctx, "Referer"),
+                            pando_header(ctx, "User-Agent")};
     pando_defer(ctx, on_over, entry);
     pando_next(ctx);
 }

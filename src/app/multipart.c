@@ -51,7 +51,10 @@ static void begin_part(struct upload *upload, const struct multipart *parser) {
     int fd = open_unnamed(ctx, upload->options.directory);
     if (fd < 0) pando_throw(ctx, 503, "no room for an upload");
     upload->file = &upload->files[upload->file_count++];
-    *upload->file = (struct pando_file){.name = name, .filename = ctx_copy(ctx, parser->filename, strlen(parser->filename)), .type = ctx_copy(ctx, parser->type, strlen(parser->type)), .fd = fd};
+    *upload->file = (struct pando_file){.name = name,
+                                        .filename = ctx_copy(ctx, parser->filename, strlen(parser->filename)),
+                                        .type = ctx_copy(ctx, parser->type, strlen(parser->type)),
+                                        .fd = fd};
     pando_defer(ctx, close_fd, &upload->file->fd);
 }
 
@@ -115,12 +118,12 @@ size_t pando_request_multipart(pando_ctx *ctx, const struct pando_multipart_opti
                 size_t used, len;
                 const char *data;
                 switch (multipart_step(parser, piece.data, piece.len, &used, &data, &len)) {
-                case MULTIPART_PART: begin_part(&upload, parser); break;
-                case MULTIPART_DATA: upload.file ? add_to_file(&upload, data, len) : add_to_field(&upload, data, len); break;
-                case MULTIPART_PART_END: end_part(&upload); break;
-                case MULTIPART_END: over = true; break;
-                case MULTIPART_BAD: pando_throw(ctx, 400, "the multipart body is malformed");
-                case MULTIPART_MORE: break;
+                    case MULTIPART_PART: begin_part(&upload, parser); break;
+                    case MULTIPART_DATA: upload.file ? add_to_file(&upload, data, len) : add_to_field(&upload, data, len); break;
+                    case MULTIPART_PART_END: end_part(&upload); break;
+                    case MULTIPART_END: over = true; break;
+                    case MULTIPART_BAD: pando_throw(ctx, 400, "the multipart body is malformed");
+                    case MULTIPART_MORE: break;
                 }
                 piece = (struct pando_str){piece.data + used, piece.len - used};
             }

@@ -33,8 +33,10 @@ static bool parameter(const char *line, const char *name, char *out) {
         if (strncasecmp(at, name, name_len) || at[name_len] != '=') {
             bool quoted = false;
             while (*at && (quoted || *at != ';')) {
-                if (*at == '\\' && quoted && at[1]) at++;
-                else if (*at == '"') quoted = !quoted;
+                if (*at == '\\' && quoted && at[1])
+                    at++;
+                else if (*at == '"')
+                    quoted = !quoted;
                 at++;
             }
             continue;
@@ -44,8 +46,10 @@ static bool parameter(const char *line, const char *name, char *out) {
         for (at += quoted; *at && (quoted ? *at != '"' : *at != ';' && *at != ' '); at++) {
             if (quoted && *at == '\\' && (at[1] == '"' || at[1] == '\\')) at++;
             if (to == MULTIPART_NAME_MAX - 1) return false;
-            if (quoted && !strncmp(at, "%22", 3)) out[to++] = '"', at += 2;
-            else out[to++] = *at;
+            if (quoted && !strncmp(at, "%22", 3))
+                out[to++] = '"', at += 2;
+            else
+                out[to++] = *at;
         }
         out[to] = '\0';
         return true;
@@ -73,7 +77,7 @@ static bool parse_head(struct multipart *parser) {
         }
     }
     // What a client sends as a path is only its last part, for '/' and '\\'.
-    for (const char *at = parser->filename; (at = strpbrk(at, "/\\")); ) {
+    for (const char *at = parser->filename; (at = strpbrk(at, "/\\"));) {
         memmove(parser->filename, at + 1, strlen(at + 1) + 1);
         at = parser->filename;
     }
@@ -86,7 +90,8 @@ static enum multipart_event broken(struct multipart *parser) {
 }
 
 // Data up to the delimiter. What had matched and then did not is replayed from the delimiter itself.
-static enum multipart_event step_data(struct multipart *parser, const char *data, size_t len, size_t *used, const char **out, size_t *out_len) {
+static enum multipart_event step_data(struct multipart *parser, const char *data, size_t len, size_t *used, const char **out,
+                                      size_t *out_len) {
     if (parser->replay) {
         *out = parser->delimiter;
         *out_len = parser->replay;
@@ -134,45 +139,51 @@ static enum multipart_event step_head(struct multipart *parser, const char *data
     return MULTIPART_MORE;
 }
 
-enum multipart_event multipart_step(struct multipart *parser, const char *data, size_t len, size_t *out_used, const char **out_data, size_t *out_len) {
+enum multipart_event multipart_step(struct multipart *parser, const char *data, size_t len, size_t *out_used, const char **out_data,
+                                    size_t *out_len) {
     *out_used = *out_len = 0;
     *out_data = NULL;
     switch (parser->state) {
-    case PREAMBLE:
-        for (size_t i = 0; i < len; i++) {
-            *out_used = i + 1;
-            if (data[i] == parser->delimiter[parser->matched]) parser->matched++;
-            else parser->matched = data[i] == '\r';
-            if (parser->matched < parser->delimiter_len) continue;
-            parser->matched = 0;
-            parser->state = AFTER;
+        case PREAMBLE:
+            for (size_t i = 0; i < len; i++) {
+                *out_used = i + 1;
+                if (data[i] == parser->delimiter[parser->matched])
+                    parser->matched++;
+                else
+                    parser->matched = data[i] == '\r';
+                if (parser->matched < parser->delimiter_len) continue;
+                parser->matched = 0;
+                parser->state = AFTER;
+                return MULTIPART_MORE;
+            }
             return MULTIPART_MORE;
-        }
-        return MULTIPART_MORE;
-    case AFTER:
-    case AFTER_DASH:
-    case AFTER_CR:
-        if (!len) return MULTIPART_MORE;
-        *out_used = 1;
-        if (parser->state == AFTER) {
-            if (*data == '-') parser->state = AFTER_DASH;
-            else if (*data == '\r') parser->state = AFTER_CR;
-            else if (*data != ' ' && *data != '\t') return broken(parser);
-        } else if (parser->state == AFTER_DASH) {
-            if (*data != '-') return broken(parser);
-            parser->state = ENDED;
-            return MULTIPART_END;
-        } else {
-            if (*data != '\n') return broken(parser);
-            parser->state = HEAD;
-            parser->head_len = 0;
-        }
-        return MULTIPART_MORE;
-    case HEAD: return step_head(parser, data, len, out_used);
-    case DATA: return step_data(parser, data, len, out_used, out_data, out_len);
-    case ENDED:
-        *out_used = len;  // the epilogue
-        return len ? MULTIPART_MORE : MULTIPART_END;
-    default: return MULTIPART_BAD;
+        case AFTER:
+        case AFTER_DASH:
+        case AFTER_CR:
+            if (!len) return MULTIPART_MORE;
+            *out_used = 1;
+            if (parser->state == AFTER) {
+                if (*data == '-')
+                    parser->state = AFTER_DASH;
+                else if (*data == '\r')
+                    parser->state = AFTER_CR;
+                else if (*data != ' ' && *data != '\t')
+                    return broken(parser);
+            } else if (parser->state == AFTER_DASH) {
+                if (*data != '-') return broken(parser);
+                parser->state = ENDED;
+                return MULTIPART_END;
+            } else {
+                if (*data != '\n') return broken(parser);
+                parser->state = HEAD;
+                parser->head_len = 0;
+            }
+            return MULTIPART_MORE;
+        case HEAD: return step_head(parser, data, len, out_used);
+        case DATA: return step_data(parser, data, len, out_used, out_data, out_len);
+        case ENDED:
+            *out_used = len;  // the epilogue
+            return len ? MULTIPART_MORE : MULTIPART_END;
+        default: return MULTIPART_BAD;
     }
 }

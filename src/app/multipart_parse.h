@@ -22,4 +22,5 @@ struct multipart {
 // From a Content-Type value. False: no boundary, or not a valid one.
 bool multipart_init(struct multipart *parser, const char *content_type);
 // One event. *out_used: bytes consumed. MULTIPART_DATA: *out_data, *out_len (a view into the input or the parser).
-enum multipart_event multipart_step(struct multipart *parser, const char *data, size_t len, size_t *out_used, const char **out_data, size_t *out_len);
+enum multipart_event multipart_step(struct multipart *parser, const char *data, size_t len, size_t *out_used, const char **out_data,
+                                    size_t *out_len);

@@ -56,12 +56,16 @@ static int specify_type(const struct item *item, const char *offer) {
     if (!slash || !item_slash) return -1;
     size_t type_len = (size_t)(slash - offer), item_type_len = (size_t)(item_slash - item->text);
     int specific = 0;
-    if (item_type_len == type_len && !strncasecmp(offer, item->text, type_len)) specific |= 4;
-    else if (item_type_len != 1 || *item->text != '*') return -1;
+    if (item_type_len == type_len && !strncasecmp(offer, item->text, type_len))
+        specific |= 4;
+    else if (item_type_len != 1 || *item->text != '*')
+        return -1;
     size_t subtype_len = offer_len - type_len - 1;
     while (subtype_len && slash[subtype_len] == ' ') subtype_len--;
-    if (strlen(item_slash + 1) == subtype_len && !strncasecmp(slash + 1, item_slash + 1, subtype_len)) specific |= 2;
-    else if (!same(item_slash + 1, "*")) return -1;
+    if (strlen(item_slash + 1) == subtype_len && !strncasecmp(slash + 1, item_slash + 1, subtype_len))
+        specific |= 2;
+    else if (!same(item_slash + 1, "*"))
+        return -1;
     bool any = false;
     for (const char *p = item->parameters, *end = p + item->parameters_len; p < end;) {
         p += strspn(p, "; \t");
@@ -113,7 +117,8 @@ static struct rank rank_of(enum negotiate_kind kind, const char *header, const c
         if (item.quality && item.quality < least) least = item.quality;
         if (specific >= 0 && better(rank, best)) best = rank;
     }
-    if (kind == NEGOTIATE_ENCODING && !identity_named && same(offer, "identity")) best = (struct rank){least, 1, order};  // always acceptable
+    if (kind == NEGOTIATE_ENCODING && !identity_named && same(offer, "identity"))
+        best = (struct rank){least, 1, order};  // always acceptable
     return best;
 }
 
@@ -174,9 +179,13 @@ static const char *best_of(pando_ctx *ctx, enum negotiate_kind kind, const char 
     return best < 0 ? NULL : offers[best];
 }
 
-const char *pando_accepts_encodings(pando_ctx *ctx, const char *offers) { return best_of(ctx, NEGOTIATE_ENCODING, "accept-encoding", offers); }
+const char *pando_accepts_encodings(pando_ctx *ctx, const char *offers) {
+    return best_of(ctx, NEGOTIATE_ENCODING, "accept-encoding", offers);
+}
 const char *pando_accepts_charsets(pando_ctx *ctx, const char *offers) { return best_of(ctx, NEGOTIATE_CHARSET, "accept-charset", offers); }
-const char *pando_accepts_languages(pando_ctx *ctx, const char *offers) { return best_of(ctx, NEGOTIATE_LANGUAGE, "accept-language", offers); }
+const char *pando_accepts_languages(pando_ctx *ctx, const char *offers) {
+    return best_of(ctx, NEGOTIATE_LANGUAGE, "accept-language", offers);
+}
 
 // ---- ctx.is
 
@@ -184,7 +193,8 @@ const char *pando_accepts_languages(pando_ctx *ctx, const char *offers) { return
 static bool type_matches(const char *pattern, const char *type) {
     const char *p = strchr(pattern, '/'), *t = strchr(type, '/');
     if (!p || !t) return false;
-    if (!(p - pattern == 1 && *pattern == '*') && (p - pattern != t - type || strncasecmp(pattern, type, (size_t)(p - pattern)))) return false;
+    if (!(p - pattern == 1 && *pattern == '*') && (p - pattern != t - type || strncasecmp(pattern, type, (size_t)(p - pattern))))
+        return false;
     if (!strcmp(++p, "*")) return true;
     t++;
     if (p[0] == '*' && p[1] == '+') {
@@ -206,9 +216,12 @@ const char *pando_is(pando_ctx *ctx, const char *list) {
     if (!count) return type;
     for (size_t i = 0; i < count; i++) {
         const char *pattern = offers[i];
-        if (!strcmp(pattern, "urlencoded")) pattern = "application/x-www-form-urlencoded";
-        else if (!strcmp(pattern, "multipart")) pattern = "multipart/*";
-        else if (*pattern == '+') pattern = pando_printf(ctx, "*/*%s", pattern);
+        if (!strcmp(pattern, "urlencoded"))
+            pattern = "application/x-www-form-urlencoded";
+        else if (!strcmp(pattern, "multipart"))
+            pattern = "multipart/*";
+        else if (*pattern == '+')
+            pattern = pando_printf(ctx, "*/*%s", pattern);
         else if (!strchr(pattern, '/')) {
             struct pando_str found = mime_of_extension(pattern, strlen(pattern));
             if (!found.data) continue;

@@ -121,16 +121,20 @@ static bool ends(const struct pattern *pattern, struct pando_str rest) {
 }
 
 // `budget` bounds the tries of hostile paths.
-static bool match(const struct pattern *pattern, const struct pattern_flat *flat, unsigned index, struct pando_str rest, struct pattern_capture *out, int *count, int *budget) {
+static bool match(const struct pattern *pattern, const struct pattern_flat *flat, unsigned index, struct pando_str rest,
+                  struct pattern_capture *out, int *count, int *budget) {
     if (index == flat->count) {
         if (ends(pattern, rest)) return true;
-        return pattern->prefix && flat->count && flat->tokens[index - 1].kind == PATTERN_TEXT && flat->tokens[index - 1].text[flat->tokens[index - 1].len - 1] == '/';
+        return pattern->prefix && flat->count && flat->tokens[index - 1].kind == PATTERN_TEXT &&
+               flat->tokens[index - 1].text[flat->tokens[index - 1].len - 1] == '/';
     }
     if (--*budget < 0) return false;
     const struct pattern_token *token = &flat->tokens[index];
     if (token->kind == PATTERN_TEXT) {
         // "/a/" against "/a": a trailing slash of the pattern is optional too
-        if (rest.len + 1 == token->len && index + 1 == flat->count && token->text[token->len - 1] == '/' && !pattern->strict && token->len > 1 && same_text(pattern, rest.data, token->text, rest.len)) return true;
+        if (rest.len + 1 == token->len && index + 1 == flat->count && token->text[token->len - 1] == '/' && !pattern->strict &&
+            token->len > 1 && same_text(pattern, rest.data, token->text, rest.len))
+            return true;
         if (rest.len < token->len || !same_text(pattern, rest.data, token->text, token->len)) return false;
         return match(pattern, flat, index + 1, (struct pando_str){rest.data + token->len, rest.len - token->len}, out, count, budget);
     }

@@ -149,9 +149,10 @@ bool pando_query_each(pando_ctx *ctx, size_t index, const char **out_name, const
 
 // Of these Node keeps the first; all others are joined.
 static bool is_single(const char *name) {
-    static const char *const names[] = {"age", "authorization", "content-length", "content-type", "etag", "expires", "from", "host", "if-modified-since",
-                                        "if-unmodified-since", "last-modified", "location", "max-forwards", "proxy-authorization", "referer", "retry-after",
-                                        "server", "user-agent"};
+    static const char *const names[] = {"age",           "authorization", "content-length", "content-type",        "etag",
+                                        "expires",       "from",          "host",           "if-modified-since",   "if-unmodified-since",
+                                        "last-modified", "location",      "max-forwards",   "proxy-authorization", "referer",
+                                        "retry-after",   "server",        "user-agent"};
     for (size_t i = 0; i < sizeof names / sizeof *names; i++)
         if (!strcasecmp(name, names[i])) return true;
     return false;
@@ -163,8 +164,10 @@ static const char *get_header(pando_ctx *ctx, const char *name) {
     size_t len = strlen(name);
     for (size_t i = 0; pando_exchange_header_at(ctx->exchange, i, &n, &v); i++) {
         if (n.len != len || strncasecmp(n.data, name, len)) continue;
-        if (!found) found = copy(ctx, v);
-        else found = pando_printf(ctx, strcasecmp(name, "cookie") ? "%s, %.*s" : "%s; %.*s", found, (int)v.len, v.data);
+        if (!found)
+            found = copy(ctx, v);
+        else
+            found = pando_printf(ctx, strcasecmp(name, "cookie") ? "%s, %.*s" : "%s; %.*s", found, (int)v.len, v.data);
         if (is_single(name)) break;
     }
     return found;
@@ -299,17 +302,20 @@ int64_t pando_request_length(const pando_ctx *ctx) {
 
 static __attribute__((noreturn)) void throw_body(pando_ctx *ctx) {
     int status = pando_exchange_body_status(ctx->exchange);
-    pando_throw(ctx, status ? status : 400, status == 413 ? "the body is too large" : status ? "the body is malformed" : "the body ended early");
+    pando_throw(ctx, status ? status : 400,
+                status == 413 ? "the body is too large"
+                : status      ? "the body is malformed"
+                              : "the body ended early");
 }
 
 bool pando_read(pando_ctx *ctx, struct pando_str *out) {
     for (;;) {
         if (ctx->cancelled) pando_throw(ctx, 400, "the client is gone");
         switch (pando_exchange_read(ctx->exchange, out)) {
-        case PANDO_READ_DATA: return true;
-        case PANDO_READ_END: return false;
-        case PANDO_READ_FAILED: throw_body(ctx);
-        case PANDO_READ_WAIT: ctx_suspend(ctx, WAIT_READABLE);
+            case PANDO_READ_DATA: return true;
+            case PANDO_READ_END: return false;
+            case PANDO_READ_FAILED: throw_body(ctx);
+            case PANDO_READ_WAIT: ctx_suspend(ctx, WAIT_READABLE);
         }
     }
 }

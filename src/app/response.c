@@ -25,7 +25,8 @@ struct exchange_field *response_find(const struct pando_ctx *ctx, struct pando_s
     pando_exchange *exchange = ctx->exchange;
     for (unsigned i = 0; i < exchange->field_count; i++) {
         struct exchange_field *field = &exchange->fields[i];
-        if (field->name.len == name.len && (field->name.data == name.data || !strncasecmp(field->name.data, name.data, name.len))) return field;
+        if (field->name.len == name.len && (field->name.data == name.data || !strncasecmp(field->name.data, name.data, name.len)))
+            return field;
     }
     return NULL;
 }
@@ -56,8 +57,10 @@ static void remove_all(struct pando_ctx *ctx, struct pando_str name) {
 
 void response_set_static(struct pando_ctx *ctx, struct pando_str name, struct pando_str value) {
     struct exchange_field *field = response_find(ctx, name);
-    if (field) field->value = value;
-    else add(ctx, name, value);
+    if (field)
+        field->value = value;
+    else
+        add(ctx, name, value);
 }
 
 static int set_length_text(struct pando_ctx *ctx, struct pando_str value) {
@@ -423,7 +426,8 @@ int pando_attachment(pando_ctx *ctx, const char *filename, const char *type) {
     const char *slash = strrchr(filename, '/');
     if (slash) filename = slash + 1;
     size_t len = strlen(filename);
-    if (h1_is_token(filename, len) && !strpbrk(filename, "%'*")) return pando_set(ctx, "Content-Disposition", "%s; filename=\"%s\"", type, filename);
+    if (h1_is_token(filename, len) && !strpbrk(filename, "%'*"))
+        return pando_set(ctx, "Content-Disposition", "%s; filename=\"%s\"", type, filename);
     char *quoted = pando_alloc(ctx, 2 * len + 1), *to = quoted;
     bool exact = true;
     const char *latin;
@@ -445,8 +449,10 @@ int pando_attachment(pando_ctx *ctx, const char *filename, const char *type) {
     url_encode_component(filename, len, encoded);
     for (to = tight; *encoded; encoded++) {
         const char *with = *encoded == '\'' ? "%27" : *encoded == '(' ? "%28" : *encoded == ')' ? "%29" : *encoded == '*' ? "%2A" : NULL;
-        if (with) to = stpcpy(to, with);
-        else *to++ = *encoded;
+        if (with)
+            to = stpcpy(to, with);
+        else
+            *to++ = *encoded;
     }
     *to = '\0';
     return pando_set(ctx, "Content-Disposition", "%s; filename=\"%s\"; filename*=UTF-8''%s", type, quoted, tight);

@@ -15,12 +15,12 @@ enum { MATCHES_MAX = 64 };
 
 struct layer {
     struct pattern pattern;
-    char *method;             // owned; NULL: middleware of the router; "*": every method
-    enum h1_method known;     // of `method`
-    char *route_name;         // owned; NULL
-    char *redirect;           // owned; NULL
+    char *method;          // owned; NULL: middleware of the router; "*": every method
+    enum h1_method known;  // of `method`
+    char *route_name;      // owned; NULL
+    char *redirect;        // owned; NULL
     int redirect_status;
-    bool everywhere;          // a use without a pattern
+    bool everywhere;  // a use without a pattern
     struct middleware item;
 };
 
@@ -31,7 +31,7 @@ struct param_handler {
 
 struct pando_router {
     struct pando_router_options options;
-    char *prefix, *host;  // owned
+    char *prefix, *host;   // owned
     struct layer *layers;  // owned
     unsigned count, cap;
     struct param_handler *params;  // owned
@@ -87,7 +87,8 @@ static struct layer *add_layer(pando_router *router, const char *prefix, const c
     struct layer *layer = &router->layers[router->count++];
     *layer = (struct layer){0};
     char *whole;
-    if (asprintf(&whole, "%s%s", prefix, pattern && !(*prefix && !strcmp(pattern, "/")) ? pattern : "") < 0) give_up(pattern, "out of memory");
+    if (asprintf(&whole, "%s%s", prefix, pattern && !(*prefix && !strcmp(pattern, "/")) ? pattern : "") < 0)
+        give_up(pattern, "out of memory");
     int result = pattern_init(&layer->pattern, *whole ? whole : is_use ? "" : "/");
     if (result) give_up(whole, result == -EINVAL ? "not a pattern (see pando/router.h)" : "too many parts");
     layer->everywhere = is_use && !*whole;
@@ -174,7 +175,8 @@ static const char *decode_param(pando_ctx *ctx, struct pando_str value) {
 
 static void keep_params(pando_ctx *ctx, struct route_match *match, const struct pattern_capture *captures, int count) {
     for (int i = 0; i < count && match->count < PATTERN_PARAMS * 2; i++)
-        match->params[match->count++] = (struct pair){ctx_copy(ctx, captures[i].name.data, captures[i].name.len), decode_param(ctx, captures[i].value)};
+        match->params[match->count++] =
+            (struct pair){ctx_copy(ctx, captures[i].name.data, captures[i].name.len), decode_param(ctx, captures[i].value)};
 }
 
 static void run_param_handlers(const pando_router *router, const struct route_match *match, struct chain *chain) {
@@ -207,7 +209,8 @@ static void allow(struct allowed *allowed, const char *method) {
     }
     size_t len = strlen(allowed->text);
     if (lists(allowed->text, method)) return;
-    snprintf(allowed->text + len, sizeof allowed->text - len, "%s%s%s", len ? ", " : "", !strcmp(method, "GET") && !lists(allowed->text, "HEAD") ? "HEAD, " : "", method);
+    snprintf(allowed->text + len, sizeof allowed->text - len, "%s%s%s", len ? ", " : "",
+             !strcmp(method, "GET") && !lists(allowed->text, "HEAD") ? "HEAD, " : "", method);
 }
 
 static bool anybody_serves(const pando_router *router, enum h1_method method, const char *text) {
@@ -218,7 +221,8 @@ static bool anybody_serves(const pando_router *router, enum h1_method method, co
 }
 
 // When nobody has answered: OPTIONS, 405 with Allow, 501.
-static void answer_method(pando_ctx *ctx, const pando_router *router, const struct allowed *allowed, enum h1_method method, const char *text) {
+static void answer_method(pando_ctx *ctx, const pando_router *router, const struct allowed *allowed, enum h1_method method,
+                          const char *text) {
     pando_next(ctx);
     if (ctx->status != 404 || ctx->explicit_status || ctx->body_kind != BODY_NONE || ctx->exchange->head_sent) return;
     if (!anybody_serves(router, method, text)) {
@@ -289,8 +293,10 @@ const char *pando_route_pattern(const pando_ctx *ctx) { return ctx->match ? ctx-
 static const char *encoded(pando_ctx *ctx, const char *text, bool wild) {
     size_t len = strlen(text);
     char *out = pando_alloc(ctx, 3 * len + 1);
-    if (wild) url_encode(text, len, out);
-    else url_encode_component(text, len, out);
+    if (wild)
+        url_encode(text, len, out);
+    else
+        url_encode_component(text, len, out);
     return out;
 }
 
@@ -319,7 +325,8 @@ const char *pando_route_url(pando_ctx *ctx, pando_router *router, const char *na
     int count = 0;
     va_list args;
     va_start(args, name);
-    for (const char *key; count < URL_PAIRS && (key = va_arg(args, const char *)); count++) pairs[count] = (struct pair){key, va_arg(args, const char *)};
+    for (const char *key; count < URL_PAIRS && (key = va_arg(args, const char *)); count++)
+        pairs[count] = (struct pair){key, va_arg(args, const char *)};
     va_end(args);
     for (unsigned i = 0; i < router->count; i++) {
         const struct layer *layer = &router->layers[i];
@@ -329,7 +336,8 @@ const char *pando_route_url(pando_ctx *ctx, pando_router *router, const char *na
             const char *url = fill_pattern(ctx, &layer->pattern.flats[k], pairs, count, used);
             for (int j = 0; url && j < count; j++) {
                 if (used[j]) continue;
-                url = pando_printf(ctx, "%s%c%s=%s", url, first ? '?' : '&', encoded(ctx, pairs[j].name, false), encoded(ctx, pairs[j].value, false));
+                url = pando_printf(ctx, "%s%c%s=%s", url, first ? '?' : '&', encoded(ctx, pairs[j].name, false),
+                                   encoded(ctx, pairs[j].value, false));
                 first = false;
             }
             if (url) return url;

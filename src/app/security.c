@@ -12,7 +12,8 @@ static void put(pando_ctx *ctx, const char *name, const char *chosen, const char
 static void secure(pando_ctx *ctx) {
     const struct pando_security_options *o = pando_arg(ctx);
     put(ctx, "Content-Security-Policy", o->content_security_policy,
-        "default-src 'self';base-uri 'self';font-src 'self' https: data:;form-action 'self';frame-ancestors 'self';img-src 'self' data:;object-src 'none';"
+        "default-src 'self';base-uri 'self';font-src 'self' https: data:;form-action 'self';frame-ancestors 'self';img-src 'self' "
+        "data:;object-src 'none';"
         "script-src 'self';script-src-attr 'none';style-src 'self' https: 'unsafe-inline';upgrade-insecure-requests");
     put(ctx, "Cross-Origin-Opener-Policy", o->cross_origin_opener_policy, "same-origin");
     put(ctx, "Cross-Origin-Resource-Policy", o->cross_origin_resource_policy, "same-origin");

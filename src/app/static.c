@@ -26,7 +26,7 @@ struct file {
     uint64_t size, checked_ms;
     int64_t modified;
     char etag[48], last_modified[32], *path;  // path: owned
-    char *content;  // owned: of a small file, which then leaves in one write with its head; NULL: sendfile
+    char *content;                            // owned: of a small file, which then leaves in one write with its head; NULL: sendfile
     struct pando_str type;
 };
 
@@ -93,7 +93,8 @@ static struct file *file_open(int root, const char *path, int *out_error) {
     file->holds = 1;
     file->size = (uint64_t)status.st_size;
     file->modified = status.st_mtim.tv_sec;
-    snprintf(file->etag, sizeof file->etag, "\"%llx-%llx.%lx\"", (unsigned long long)file->size, (unsigned long long)file->modified, status.st_mtim.tv_nsec);
+    snprintf(file->etag, sizeof file->etag, "\"%llx-%llx.%lx\"", (unsigned long long)file->size, (unsigned long long)file->modified,
+             status.st_mtim.tv_nsec);
     h1_date_text(file->modified, file->last_modified);
     file->type = mime_of_name(path);
     load_small(file);
@@ -150,25 +151,24 @@ static void answer_take(pando_ctx *ctx, struct file *file, const struct static_f
     uint64_t at, len;
     if (!*header || !range_applies(ctx, file)) return;
     switch (range_parse(header, file->size, &at, &len)) {
-    case RANGE_NONE: return;
-    case RANGE_ONE:
-        pando_set(ctx, "Content-Range", "bytes %llu-%llu/%llu", (unsigned long long)at, (unsigned long long)(at + len - 1), (unsigned long long)file->size);
-        pando_set_status(ctx, 206);
-        set_body(ctx, file, at, len);
-        return;
-    case RANGE_UNSATISFIABLE:
-        pando_set(ctx, "Content-Range", "bytes */%llu", (unsigned long long)file->size);
-        pando_set_status(ctx, 416);
-        pando_remove(ctx, "Content-Type");
-        pando_body_text(ctx, "Range Not Satisfiable");
-        return;
+        case RANGE_NONE: return;
+        case RANGE_ONE:
+            pando_set(ctx, "Content-Range", "bytes %llu-%llu/%llu", (unsigned long long)at, (unsigned long long)(at + len - 1),
+                      (unsigned long long)file->size);
+            pando_set_status(ctx, 206);
+            set_body(ctx, file, at, len);
+            return;
+        case RANGE_UNSATISFIABLE:
+            pando_set(ctx, "Content-Range", "bytes */%llu", (unsigned long long)file->size);
+            pando_set_status(ctx, 416);
+            pando_remove(ctx, "Content-Type");
+            pando_body_text(ctx, "Range Not Satisfiable");
+            return;
     }
 }
 
 static struct file *try_precompressed(pando_ctx *ctx, struct static_files *files, const char *path, uint64_t now) {
-    static const struct {
-        const char *coding, *suffix;
-    } ways[] = {{"br", ".br"}, {"gzip", ".gz"}};
+    static const struct { const char *coding, *suffix; } ways[] = {{"br", ".br"}, {"gzip", ".gz"}};
     int error;
     if (!files->options.precompressed) return NULL;
     for (size_t i = 0; i < sizeof ways / sizeof *ways; i++) {
@@ -227,7 +227,8 @@ static int send_path(pando_ctx *ctx, struct static_files *files, const char *url
 }
 
 static void set_cache_control(struct static_files *files) {
-    snprintf(files->cache_control, sizeof files->cache_control, "max-age=%u%s", files->options.max_age_s, files->options.immutable ? ",immutable" : "");
+    snprintf(files->cache_control, sizeof files->cache_control, "max-age=%u%s", files->options.max_age_s,
+             files->options.immutable ? ",immutable" : "");
 }
 
 static void serve(pando_ctx *ctx) {
@@ -238,7 +239,8 @@ static void serve(pando_ctx *ctx) {
         if (pando_has_body(ctx) || ctx->status != 404 || ctx->exchange->head_sent) return;
     }
     size_t skip = prefix ? strlen(prefix) : 0;
-    bool ours = (!strcmp(method, "GET") || !strcmp(method, "HEAD")) && !strncmp(path, prefix ? prefix : "", skip) && (!skip || path[skip] == '/' || !path[skip]);
+    bool ours = (!strcmp(method, "GET") || !strcmp(method, "HEAD")) && !strncmp(path, prefix ? prefix : "", skip) &&
+                (!skip || path[skip] == '/' || !path[skip]);
     int error = ours ? send_path(ctx, files, path + skip) : -ENOENT;
     if (error == -EILSEQ) pando_throw(ctx, 400, "failed to decode");
     if (error && error != -ENOENT) pando_throw(ctx, 503, "out of files or memory");

@@ -10,7 +10,8 @@
 // %2f and %5c would make separators out of one segment's name.
 static bool has_escaped_separator(const char *path, size_t len) {
     for (size_t i = 0; i + 2 < len; i++)
-        if (path[i] == '%' && ((path[i + 1] == '2' && (path[i + 2] | 0x20) == 'f') || (path[i + 1] == '5' && (path[i + 2] | 0x20) == 'c'))) return true;
+        if (path[i] == '%' && ((path[i + 1] == '2' && (path[i + 2] | 0x20) == 'f') || (path[i + 1] == '5' && (path[i + 2] | 0x20) == 'c')))
+            return true;
     return false;
 }
 

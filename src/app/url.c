@@ -22,7 +22,8 @@ bool url_is_utf8(const char *text, size_t len) {
             if ((*s & 0xc0) != 0x80) return false;
             code = code << 6 | (*s & 0x3f);
         }
-        if ((more == 2 && code < 0x800) || (more == 3 && (code < 0x10000 || code > 0x10ffff)) || (code >= 0xd800 && code < 0xe000)) return false;
+        if ((more == 2 && code < 0x800) || (more == 3 && (code < 0x10000 || code > 0x10ffff)) || (code >= 0xd800 && code < 0xe000))
+            return false;
     }
     return true;
 }
@@ -75,12 +76,12 @@ size_t url_escape_html(const char *text, size_t len, char *out) {
     for (size_t i = 0; i < len; i++) {
         const char *with = NULL;
         switch (text[i]) {
-        case '&': with = "&amp;"; break;
-        case '<': with = "&lt;"; break;
-        case '>': with = "&gt;"; break;
-        case '"': with = "&quot;"; break;
-        case '\'': with = "&#39;"; break;
-        default: *to++ = text[i];
+            case '&': with = "&amp;"; break;
+            case '<': with = "&lt;"; break;
+            case '>': with = "&gt;"; break;
+            case '"': with = "&quot;"; break;
+            case '\'': with = "&#39;"; break;
+            default: *to++ = text[i];
         }
         if (with) to = stpcpy(to, with);
     }

@@ -72,7 +72,8 @@ int pando_wait_fd(pando_ctx *ctx, int fd, short events, uint32_t timeout_ms) {
     int result = uv_poll_init(loop_of(ctx), &waiter->poll, fd);
     if (!result) {
         waiter->open_handles = 2;
-        result = uv_poll_start(&waiter->poll, (events & POLLIN ? UV_READABLE : 0) | (events & POLLOUT ? UV_WRITABLE : 0) | UV_DISCONNECT, on_ready);
+        result = uv_poll_start(&waiter->poll, (events & POLLIN ? UV_READABLE : 0) | (events & POLLOUT ? UV_WRITABLE : 0) | UV_DISCONNECT,
+                               on_ready);
     }
     if (result) {
         waiter->over = true;

@@ -93,7 +93,11 @@ static char *print_plain(char *at, const char *end, const char *format, va_list 
             long long value = longs > 1 ? va_arg(args, long long) : longs ? va_arg(args, long) : va_arg(args, int);
             at = put_number(at, end, value < 0 ? 0 - (unsigned long long)value : (unsigned long long)value, value < 0);
         } else if (*format == 'u') {
-            at = put_number(at, end, longs > 1 ? va_arg(args, unsigned long long) : longs ? va_arg(args, unsigned long) : va_arg(args, unsigned), false);
+            at = put_number(at, end,
+                            longs > 1 ? va_arg(args, unsigned long long)
+                            : longs   ? va_arg(args, unsigned long)
+                                      : va_arg(args, unsigned),
+                            false);
         } else if (*format == '%' && !longs && at < end) {
             *at++ = '%';
         } else {

@@ -25,7 +25,7 @@ static inline void *arena_take(struct arena *arena, size_t size) {
     arena->next += (size + 7) & ~(size_t)7;  // fits: both ends are 8-aligned
     return at;
 }
-void *arena_zero(struct arena *arena, size_t size);                    // the same, zeroed
+void *arena_zero(struct arena *arena, size_t size);                   // the same, zeroed
 char *arena_copy(struct arena *arena, const void *data, size_t len);  // NUL added
 char *arena_printf(struct arena *arena, size_t *out_len, const char *format, ...) __attribute__((format(printf, 3, 4)));
 char *arena_vprintf(struct arena *arena, size_t *out_len, const char *format, va_list args);

@@ -9,7 +9,7 @@ struct list_node {
     struct list_node *prev, *next;
 };
 
-#define list_owner(node, type, member) ((type *)(void *)((char *)(node) - offsetof(type, member)))
+#define list_owner(node, type, member) ((type *)(void *)((char *)(node)-offsetof(type, member)))
 
 static inline void list_init(struct list_node *node) { node->prev = node->next = node; }
 static inline bool list_empty(const struct list_node *head) { return head->next == head; }

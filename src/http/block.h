@@ -19,7 +19,7 @@ struct block_pool {
     uint32_t block_size, free_count;
 };
 
-struct block *block_take(struct block_pool *pool);  // empty; NULL: no memory
+struct block *block_take(struct block_pool *pool);               // empty; NULL: no memory
 void block_give(struct block_pool *pool, struct block **block);  // NULL is fine; sets it to NULL
 void block_pool_deinit(struct block_pool *pool);
 

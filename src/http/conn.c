@@ -35,8 +35,8 @@ static bool step_closed(struct conn *conn);
 
 #define TO(state) (1u << CONN_##state)
 static const struct {
-    unsigned may;                      // states that may follow
-    bool (*step)(struct conn *conn);   // true: something was done, ask again
+    unsigned may;                     // states that may follow
+    bool (*step)(struct conn *conn);  // true: something was done, ask again
 } table[CONN_STATE_COUNT] = {
     [CONN_IDLE] = {TO(HEAD) | TO(FLUSH) | TO(CLOSED), step_idle},
     [CONN_HEAD] = {TO(ACTIVE) | TO(FLUSH) | TO(CLOSED), step_head},
@@ -114,7 +114,7 @@ static bool step_idle(struct conn *conn) {
         return conn->eof;
     }
     if (conn->out && !conn_has_room(conn, ROOM_FOR_AN_ANSWER)) return false;  // pipelined, and the client does not read
-    if (conn->in->start > conn->in->size / 2) block_move_down(conn->in, 0);         // a head needs room behind it
+    if (conn->in->start > conn->in->size / 2) block_move_down(conn->in, 0);   // a head needs room behind it
     if (!(conn->exchange = exchange_new(conn->server))) {
         refuse(conn, 503, "out of memory");
         return true;
@@ -137,14 +137,15 @@ static bool step_head(struct conn *conn) {
     const char *base = conn->in->data + conn->in->start;
     struct h1_head *head = &exchange->head;
     switch (h1_head_parse(head, base, block_len(conn->in))) {
-    case H1_MORE:
-        if (conn->eof) refuse(conn, 400, "the request ended in its head");
-        return conn->eof;
-    case H1_BAD: refuse(conn, head->status, head->why); return true;
-    case H1_DONE: break;
+        case H1_MORE:
+            if (conn->eof) refuse(conn, 400, "the request ended in its head");
+            return conn->eof;
+        case H1_BAD: refuse(conn, head->status, head->why); return true;
+        case H1_DONE: break;
     }
     if (head->method == H1_CONNECT && !server->options.accept_connect) return refuse(conn, 501, "CONNECT is not served here"), true;
-    if (server->options.refuse_underscore_names && has_underscore(head, base)) return refuse(conn, 400, "a field name with an underscore"), true;
+    if (server->options.refuse_underscore_names && has_underscore(head, base))
+        return refuse(conn, 400, "a field name with an underscore"), true;
     conn->in->start += head->size;
     conn->requests++;
     server->stats.requests++;
@@ -200,7 +201,7 @@ static bool step_active(struct conn *conn) {
 static bool step_discard(struct conn *conn) {
     struct pando_exchange *exchange = conn->exchange;
     struct h1_body *body = &exchange->body;
-    exchange->lent = false;  // nobody looks at the last piece any more
+    exchange->lent = false;                                                       // nobody looks at the last piece any more
     bool wont_come = exchange->head.expect_continue && !exchange->continue_sent;  // we never asked for it: bytes may follow or not
     bool too_long = body->framing == H1_LENGTH && body->left > LIMIT_DISCARD_BYTES;
     if (conn->last || wont_come || too_long || conn->discarded > LIMIT_DISCARD_BYTES) return finish(conn), true;
@@ -265,7 +266,8 @@ static uint64_t active_deadline(const struct conn *conn) {
     const struct pando_exchange *exchange = conn->exchange;
     const struct pando_server_options *options = &conn->server->options;
     if (exchange->wants_readable)
-        return sooner(after(exchange->began_ms, options->request_timeout_ms), stall_deadline(conn, exchange->wait_from_ms, exchange->wait_bytes, conn->read_ms));
+        return sooner(after(exchange->began_ms, options->request_timeout_ms),
+                      stall_deadline(conn, exchange->wait_from_ms, exchange->wait_bytes, conn->read_ms));
     return exchange->head_sent ? UINT64_MAX : after(conn->entered_ms, options->handler_timeout_ms);
 }
 
@@ -273,18 +275,21 @@ static uint64_t deadline(const struct conn *conn) {
     const struct pando_server_options *options = &conn->server->options;
     if (conn->blocked && conn->state != CONN_LINGER) return stall_deadline(conn, conn->stall_from_ms, conn->stall_bytes, conn->progress_ms);
     switch (conn->state) {
-    case CONN_IDLE:
-        if (conn->server->closing) return sooner(conn->entered_ms + LIMIT_DRAIN_IDLE_MS, conn->server->drain_from_ms + LIMIT_DRAIN_IDLE_MS);
-        if (!conn->requests) return after(conn->entered_ms, options->headers_timeout_ms);
-        return options->keep_alive_timeout_ms == PANDO_NEVER ? UINT64_MAX : conn->entered_ms + options->keep_alive_timeout_ms + LIMIT_KEEP_ALIVE_EXTRA_MS;
-    case CONN_HEAD: return after(conn->entered_ms, options->headers_timeout_ms);
-    case CONN_ACTIVE: return active_deadline(conn);
-    case CONN_DISCARD: return conn->entered_ms + LIMIT_DISCARD_MS;
-    case CONN_FLUSH:
-    case CONN_HANDOFF: return after(conn->entered_ms, options->stall_timeout_ms);
-    case CONN_LINGER: return conn->entered_ms + LIMIT_LINGER_MS;
-    case CONN_CLOSED:
-    case CONN_STATE_COUNT: break;
+        case CONN_IDLE:
+            if (conn->server->closing)
+                return sooner(conn->entered_ms + LIMIT_DRAIN_IDLE_MS, conn->server->drain_from_ms + LIMIT_DRAIN_IDLE_MS);
+            if (!conn->requests) return after(conn->entered_ms, options->headers_timeout_ms);
+            return options->keep_alive_timeout_ms == PANDO_NEVER
+                       ? UINT64_MAX
+                       : conn->entered_ms + options->keep_alive_timeout_ms + LIMIT_KEEP_ALIVE_EXTRA_MS;
+        case CONN_HEAD: return after(conn->entered_ms, options->headers_timeout_ms);
+        case CONN_ACTIVE: return active_deadline(conn);
+        case CONN_DISCARD: return conn->entered_ms + LIMIT_DISCARD_MS;
+        case CONN_FLUSH:
+        case CONN_HANDOFF: return after(conn->entered_ms, options->stall_timeout_ms);
+        case CONN_LINGER: return conn->entered_ms + LIMIT_LINGER_MS;
+        case CONN_CLOSED:
+        case CONN_STATE_COUNT: break;
     }
     return UINT64_MAX;
 }
@@ -292,15 +297,15 @@ static uint64_t deadline(const struct conn *conn) {
 static bool wants_input(const struct conn *conn) {
     if (conn->eof) return false;
     switch (conn->state) {
-    case CONN_IDLE: return !conn->blocked;
-    case CONN_HEAD:
-    case CONN_DISCARD:
-    case CONN_LINGER: return true;
-    case CONN_ACTIVE: return !conn->in || block_room(conn->in) || conn->in->start > conn_input_floor(conn);
-    case CONN_FLUSH:
-    case CONN_HANDOFF:
-    case CONN_CLOSED:
-    case CONN_STATE_COUNT: break;
+        case CONN_IDLE: return !conn->blocked;
+        case CONN_HEAD:
+        case CONN_DISCARD:
+        case CONN_LINGER: return true;
+        case CONN_ACTIVE: return !conn->in || block_room(conn->in) || conn->in->start > conn_input_floor(conn);
+        case CONN_FLUSH:
+        case CONN_HANDOFF:
+        case CONN_CLOSED:
+        case CONN_STATE_COUNT: break;
     }
     return false;
 }
@@ -337,7 +342,8 @@ void conn_run(struct conn *conn) {
     if (conn->running) return;
     conn->running = true;
     do {
-        while (!conn->broken && table[conn->state].step(conn)) {}
+        while (!conn->broken && table[conn->state].step(conn)) {
+        }
         if (conn->broken && conn->state != CONN_CLOSED) conn_move(conn, CONN_CLOSED);
     } while (conn->state != CONN_CLOSED && !conn->blocked && conn_has_output(conn) && (conn_flush(conn) || conn->broken));
     conn->running = false;
@@ -383,10 +389,14 @@ int conn_open_memory(struct pando_server *server, struct pando_str input, struct
 }
 
 void conn_on_timeout(struct conn *conn) {
-    if (conn->state == CONN_HEAD) refuse(conn, 408, "the head of the request took too long");
-    else if (conn->state != CONN_ACTIVE || conn->blocked) conn->broken = true;
-    else if (conn->exchange->wants_readable) refuse(conn, 408, "the body of the request took too long");
-    else refuse(conn, 503, "no answer in time");
+    if (conn->state == CONN_HEAD)
+        refuse(conn, 408, "the head of the request took too long");
+    else if (conn->state != CONN_ACTIVE || conn->blocked)
+        conn->broken = true;
+    else if (conn->exchange->wants_readable)
+        refuse(conn, 408, "the body of the request took too long");
+    else
+        refuse(conn, 503, "no answer in time");
     conn_run(conn);
 }
 

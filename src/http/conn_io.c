@@ -37,7 +37,8 @@ void conn_fill(struct conn *conn) {
     struct block *in = conn->in;
     if (in->start == in->end || !block_room(in)) block_move_down(in, conn_input_floor(conn));
     if (!block_room(in)) return;
-    ssize_t len = conn->memory_output ? take_memory(conn, in->data + in->end, block_room(in)) : recv(conn->fd, in->data + in->end, block_room(in), 0);
+    ssize_t len =
+        conn->memory_output ? take_memory(conn, in->data + in->end, block_room(in)) : recv(conn->fd, in->data + in->end, block_room(in), 0);
     conn->server->stats.reads++;
     if (len > 0) {
         in->end += (uint32_t)len;
@@ -64,7 +65,8 @@ static void on_progress(struct conn *conn, size_t len) {
 static ssize_t send_gathered(struct conn *conn, struct msghdr *message, int flags) {
     if (conn->memory_output) {
         size_t before = conn->memory_output->len;
-        for (size_t i = 0; i < message->msg_iovlen; i++) buf_append(conn->memory_output, message->msg_iov[i].iov_base, message->msg_iov[i].iov_len);
+        for (size_t i = 0; i < message->msg_iovlen; i++)
+            buf_append(conn->memory_output, message->msg_iov[i].iov_base, message->msg_iov[i].iov_len);
         return (ssize_t)(conn->memory_output->len - before);
     }
     if (message->msg_iovlen == 1) return send(conn->fd, message->msg_iov->iov_base, message->msg_iov->iov_len, flags);
@@ -90,8 +92,10 @@ static bool write_gathered(struct conn *conn) {
     ssize_t sent = send_gathered(conn, &message, flags);
     conn->server->stats.writes++;
     if (sent < 0) {
-        if (errno == EAGAIN || errno == ENOBUFS) on_blocked(conn);
-        else if (errno != EINTR) conn->broken = true;
+        if (errno == EAGAIN || errno == ENOBUFS)
+            on_blocked(conn);
+        else if (errno != EINTR)
+            conn->broken = true;
         return errno == EINTR && write_gathered(conn);
     }
     on_progress(conn, (size_t)sent);

@@ -102,16 +102,32 @@ void *pando_exchange_take(struct pando_exchange *x, size_t size) { return arena_
 
 // ---- the request
 
-static struct pando_str view(const struct pando_exchange *x, struct h1_slice slice) { return (struct pando_str){x->base + slice.at, slice.len}; }
+static struct pando_str view(const struct pando_exchange *x, struct h1_slice slice) {
+    return (struct pando_str){x->base + slice.at, slice.len};
+}
 
-struct pando_str pando_exchange_method(const struct pando_exchange *x) { return view(x, x->head.method_text); }
-struct pando_str pando_exchange_target(const struct pando_exchange *x) { return view(x, x->head.target); }
-struct pando_str pando_exchange_path(const struct pando_exchange *x) { return view(x, x->head.path); }
-struct pando_str pando_exchange_query(const struct pando_exchange *x) { return view(x, x->head.query); }
-struct pando_str pando_exchange_authority(const struct pando_exchange *x) { return view(x, x->head.authority); }
-struct pando_str pando_exchange_upgrade_wanted(const struct pando_exchange *x) { return view(x, x->head.upgrade); }
+struct pando_str pando_exchange_method(const struct pando_exchange *x) {
+    return view(x, x->head.method_text);
+}
+struct pando_str pando_exchange_target(const struct pando_exchange *x) {
+    return view(x, x->head.target);
+}
+struct pando_str pando_exchange_path(const struct pando_exchange *x) {
+    return view(x, x->head.path);
+}
+struct pando_str pando_exchange_query(const struct pando_exchange *x) {
+    return view(x, x->head.query);
+}
+struct pando_str pando_exchange_authority(const struct pando_exchange *x) {
+    return view(x, x->head.authority);
+}
+struct pando_str pando_exchange_upgrade_wanted(const struct pando_exchange *x) {
+    return view(x, x->head.upgrade);
+}
 int pando_exchange_minor(const struct pando_exchange *x) { return x->head.minor; }
-struct pando_server *pando_exchange_server(const struct pando_exchange *x) { return x->server; }
+struct pando_server *pando_exchange_server(const struct pando_exchange *x) {
+    return x->server;
+}
 
 struct pando_str pando_exchange_header(const struct pando_exchange *x, const char *lower_name) {
     size_t len = strlen(lower_name);
@@ -146,7 +162,8 @@ int pando_exchange_peer(const struct pando_exchange *x, char *out, size_t size) 
     *out = '\0';
     if (!x->conn) return -EPIPE;
     if (getpeername(x->conn->fd, (struct sockaddr *)&address, &len)) return -errno;
-    if (address.ss_family == AF_INET) return inet_ntop(AF_INET, &((struct sockaddr_in *)&address)->sin_addr, out, (socklen_t)size) ? 0 : -errno;
+    if (address.ss_family == AF_INET)
+        return inet_ntop(AF_INET, &((struct sockaddr_in *)&address)->sin_addr, out, (socklen_t)size) ? 0 : -errno;
     if (address.ss_family != AF_INET6) return 0;
     const struct in6_addr *six = &((struct sockaddr_in6 *)&address)->sin6_addr;
     if (!IN6_IS_ADDR_V4MAPPED(six)) return inet_ntop(AF_INET6, six, out, (socklen_t)size) ? 0 : -errno;
@@ -167,9 +184,11 @@ static enum pando_read fail_body(struct pando_exchange *x, int status) {
 
 static void store_trailer(struct pando_exchange *x, const struct h1_piece *piece) {
     if (!x->request_trailers && !(x->request_trailers = arena_take(&x->arena, LIMIT_HEADER_COUNT * sizeof *x->request_trailers))) return;
-    char *name = arena_copy(&x->arena, piece->trailer, piece->trailer_name_len), *value = arena_copy(&x->arena, piece->trailer_value, piece->trailer_value_len);
+    char *name = arena_copy(&x->arena, piece->trailer, piece->trailer_name_len),
+         *value = arena_copy(&x->arena, piece->trailer_value, piece->trailer_value_len);
     if (!name || !value || x->request_trailer_count == LIMIT_HEADER_COUNT) return;
-    x->request_trailers[x->request_trailer_count++] = (struct exchange_field){{name, piece->trailer_name_len}, {value, piece->trailer_value_len}};
+    x->request_trailers[x->request_trailer_count++] =
+        (struct exchange_field){{name, piece->trailer_name_len}, {value, piece->trailer_value_len}};
 }
 
 static enum pando_read wait_for_body(struct pando_exchange *x) {
@@ -263,7 +282,8 @@ static int add_reserved(struct pando_exchange *x, struct pando_str name, struct 
         return 0;
     }
     if (h1_same(name.data, name.len, "transfer-encoding", 17)) return -EINVAL;
-    if (h1_same(name.data, name.len, "connection", 10) && h1_has_token(value.data, value.len, "close") && x->conn) return x->conn->last = true, 0;
+    if (h1_same(name.data, name.len, "connection", 10) && h1_has_token(value.data, value.len, "close") && x->conn)
+        return x->conn->last = true, 0;
     *out_taken = false;
     return 0;
 }
@@ -295,7 +315,8 @@ int pando_exchange_add_trailer(struct pando_exchange *x, struct pando_str name, 
 int pando_exchange_inform(struct pando_exchange *x, int status, struct pando_str name, struct pando_str value) {
     int result = check_open(x);
     if (result) return result;
-    if (status < 102 || status > 199 || (name.len && (!h1_is_token(name.data, name.len) || !h1_is_field_value(value.data, value.len)))) return -EINVAL;
+    if (status < 102 || status > 199 || (name.len && (!h1_is_token(name.data, name.len) || !h1_is_field_value(value.data, value.len))))
+        return -EINVAL;
     if (!x->head.minor) return 0;  // HTTP/1.0 knows no 1xx
     struct conn *conn = x->conn;
     if (!conn_has_room(conn, name.len + value.len + 128)) return conn->broken ? -EPIPE : -EAGAIN;
@@ -335,7 +356,8 @@ static int send_head(struct pando_exchange *x, uint64_t length) {
     if (!conn_has_room(conn, 4096)) return conn->broken ? -EPIPE : -EAGAIN;
     struct block *out = conn->out;
     uint32_t undo = out->end;
-    bool fits = h1_put_status(out, x->status, x->reason) && (has_own_date(x) || h1_put(out, server_date(x->server), H1_DATE_SIZE - 1)) && put_connection(x, out);
+    bool fits = h1_put_status(out, x->status, x->reason) && (has_own_date(x) || h1_put(out, server_date(x->server), H1_DATE_SIZE - 1)) &&
+                put_connection(x, out);
     for (unsigned i = 0; fits && i < x->field_count; i++) fits = h1_put_field(out, x->fields[i].name, x->fields[i].value);
     bool says_length = length != UINT64_MAX && !(empty && x->status != 304);
     if (fits && says_length) fits = h1_put_number(out, "Content-Length: ", 16, length);
@@ -409,8 +431,10 @@ static int end_stream(struct pando_exchange *x, struct pando_str data) {
         data = (struct pando_str){data.data + taken, data.len - (size_t)taken};
     }
     if (!x->conn) return -EPIPE;
-    if (x->declared != UINT64_MAX && x->written != x->declared && !x->bodyless) x->cut_short = true;
-    else if (x->chunked && (!conn_has_room(conn, 4096) || !put_last_chunk(x, conn->out))) x->cut_short = true;
+    if (x->declared != UINT64_MAX && x->written != x->declared && !x->bodyless)
+        x->cut_short = true;
+    else if (x->chunked && (!conn_has_room(conn, 4096) || !put_last_chunk(x, conn->out)))
+        x->cut_short = true;
     x->ended = true;
     go_on(x);
     return 0;
@@ -423,8 +447,10 @@ int pando_exchange_end(struct pando_exchange *x, const void *data, size_t len) {
     if (result) return result;
     x->ended = true;
     if (!x->bodyless) {
-        if (x->declared != len) x->cut_short = true;
-        else if (len > LIMIT_OUTPUT_COPY || !h1_put(x->conn->out, data, len)) x->tail = (struct pando_str){data, len};
+        if (x->declared != len)
+            x->cut_short = true;
+        else if (len > LIMIT_OUTPUT_COPY || !h1_put(x->conn->out, data, len))
+            x->tail = (struct pando_str){data, len};
     }
     go_on(x);
     return 0;

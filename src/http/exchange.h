@@ -21,8 +21,8 @@ struct pando_exchange {
     struct pando_server *server;  // borrowed
     struct pando_exchange *next_idle;
     unsigned holds;
-    const char *base;     // the head's first byte: in conn->in, or in `kept`
-    struct block *kept;   // owned: the block of the head when the connection has let go
+    const char *base;    // the head's first byte: in conn->in, or in `kept`
+    struct block *kept;  // owned: the block of the head when the connection has let go
     const struct pando_exchange_events *events;
     void *events_arg;
 

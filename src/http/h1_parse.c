@@ -14,8 +14,8 @@
 #endif
 
 const char *const h1_method_name[H1_METHOD_COUNT] = {
-    [H1_GET] = "GET",         [H1_HEAD] = "HEAD",       [H1_POST] = "POST",   [H1_PUT] = "PUT",     [H1_DELETE] = "DELETE", [H1_PATCH] = "PATCH",
-    [H1_OPTIONS] = "OPTIONS", [H1_CONNECT] = "CONNECT", [H1_TRACE] = "TRACE", [H1_OTHER] = "OTHER",
+    [H1_GET] = "GET",     [H1_HEAD] = "HEAD",       [H1_POST] = "POST",       [H1_PUT] = "PUT",     [H1_DELETE] = "DELETE",
+    [H1_PATCH] = "PATCH", [H1_OPTIONS] = "OPTIONS", [H1_CONNECT] = "CONNECT", [H1_TRACE] = "TRACE", [H1_OTHER] = "OTHER",
 };
 
 enum { TOKEN = 1, TARGET = 2, VALUE = 4, HEX = 8, REG_NAME = 16 };
@@ -24,16 +24,43 @@ enum { TOKEN = 1, TARGET = 2, VALUE = 4, HEX = 8, REG_NAME = 16 };
 static const uint8_t class_of[256] = {
     ['\t'] = VALUE,
     [' '] = VALUE,
-    ['!'] = T | REG_NAME, ['"'] = VALUE, ['#'] = TOKEN | VALUE, ['$'] = T | REG_NAME, ['%'] = T | REG_NAME, ['&'] = T | REG_NAME, ['\''] = T | REG_NAME,
-    ['('] = TARGET | VALUE | REG_NAME, [')'] = TARGET | VALUE | REG_NAME, ['*'] = T | REG_NAME, ['+'] = T | REG_NAME, [','] = TARGET | VALUE,
-    ['-'] = T | REG_NAME, ['.'] = T | REG_NAME, ['/'] = TARGET | VALUE,
+    ['!'] = T | REG_NAME,
+    ['"'] = VALUE,
+    ['#'] = TOKEN | VALUE,
+    ['$'] = T | REG_NAME,
+    ['%'] = T | REG_NAME,
+    ['&'] = T | REG_NAME,
+    ['\''] = T | REG_NAME,
+    ['('] = TARGET | VALUE | REG_NAME,
+    [')'] = TARGET | VALUE | REG_NAME,
+    ['*'] = T | REG_NAME,
+    ['+'] = T | REG_NAME,
+    [','] = TARGET | VALUE,
+    ['-'] = T | REG_NAME,
+    ['.'] = T | REG_NAME,
+    ['/'] = TARGET | VALUE,
     ['0' ... '9'] = T | HEX | REG_NAME,
-    [':'] = TARGET | VALUE, [';'] = TARGET | VALUE | REG_NAME, ['<'] = VALUE, ['='] = TARGET | VALUE | REG_NAME, ['>'] = VALUE,
-    ['?'] = TARGET | VALUE, ['@'] = TARGET | VALUE,
-    ['A' ... 'F'] = T | HEX | REG_NAME, ['G' ... 'Z'] = T | REG_NAME,
-    ['['] = TARGET | VALUE, ['\\'] = VALUE, [']'] = TARGET | VALUE, ['^'] = T, ['_'] = T | REG_NAME, ['`'] = T,
-    ['a' ... 'f'] = T | HEX | REG_NAME, ['g' ... 'z'] = T | REG_NAME,
-    ['{'] = TARGET | VALUE, ['|'] = T, ['}'] = TARGET | VALUE, ['~'] = T | REG_NAME,
+    [':'] = TARGET | VALUE,
+    [';'] = TARGET | VALUE | REG_NAME,
+    ['<'] = VALUE,
+    ['='] = TARGET | VALUE | REG_NAME,
+    ['>'] = VALUE,
+    ['?'] = TARGET | VALUE,
+    ['@'] = TARGET | VALUE,
+    ['A' ... 'F'] = T | HEX | REG_NAME,
+    ['G' ... 'Z'] = T | REG_NAME,
+    ['['] = TARGET | VALUE,
+    ['\\'] = VALUE,
+    [']'] = TARGET | VALUE,
+    ['^'] = T,
+    ['_'] = T | REG_NAME,
+    ['`'] = T,
+    ['a' ... 'f'] = T | HEX | REG_NAME,
+    ['g' ... 'z'] = T | REG_NAME,
+    ['{'] = TARGET | VALUE,
+    ['|'] = T,
+    ['}'] = TARGET | VALUE,
+    ['~'] = T | REG_NAME,
     [0x80 ... 0xff] = VALUE,
 };
 #undef T
@@ -170,13 +197,16 @@ static enum h1_result parse_request_line(struct h1_head *head, const char *data,
     const char *line = data + at, *end = line + len, *p = line;
     while (p < end && is((unsigned char)*p, TOKEN)) p++;
     size_t method_len = (size_t)(p - line);
-    if (p == end || *p != ' ' || !method_len) return bad(head, 400, "the request line is not: method, one space, target, one space, version");
+    if (p == end || *p != ' ' || !method_len)
+        return bad(head, 400, "the request line is not: method, one space, target, one space, version");
     const char *target = ++p;
     while (p < end && is((unsigned char)*p, TARGET)) p++;
     size_t target_len = (size_t)(p - target);
-    if (p == end || *p != ' ' || !target_len) return bad(head, 400, "the request line is not: method, one space, target, one space, version");
+    if (p == end || *p != ' ' || !target_len)
+        return bad(head, 400, "the request line is not: method, one space, target, one space, version");
     p++;
-    if (end - p != 8 || memcmp(p, "HTTP/", 5) || p[5] < '0' || p[5] > '9' || p[6] != '.' || p[7] < '0' || p[7] > '9') return bad(head, 400, "the version is not HTTP/1.1");
+    if (end - p != 8 || memcmp(p, "HTTP/", 5) || p[5] < '0' || p[5] > '9' || p[6] != '.' || p[7] < '0' || p[7] > '9')
+        return bad(head, 400, "the version is not HTTP/1.1");
     if (p[5] != '1') return bad(head, 505, "only HTTP/1 is spoken here");
     if (target_len > LIMIT_TARGET_BYTES) return bad(head, 414, "the target is too long");
     if (method_len > LIMIT_METHOD_BYTES) return bad(head, 501, "no such method");
@@ -194,10 +224,14 @@ static enum h1_result add_coding(struct h1_head *head, const char *value, size_t
     size_t at = 0, item_len;
     const char *item;
     while (next_item(value, len, &at, &item, &item_len)) {
-        if (!h1_is_token(item, item_len) || head->coded_chunked) return bad(head, 400, "Transfer-Encoding is not a list of codings that ends in chunked");
-        if (same(item, item_len, "chunked")) head->coded_chunked = true;
-        else if (same(item, item_len, "identity")) return bad(head, 400, "Transfer-Encoding: identity is no coding");
-        else head->coded_other = true;
+        if (!h1_is_token(item, item_len) || head->coded_chunked)
+            return bad(head, 400, "Transfer-Encoding is not a list of codings that ends in chunked");
+        if (same(item, item_len, "chunked"))
+            head->coded_chunked = true;
+        else if (same(item, item_len, "identity"))
+            return bad(head, 400, "Transfer-Encoding: identity is no coding");
+        else
+            head->coded_other = true;
     }
     head->seen_coding = true;
     return H1_DONE;
@@ -243,26 +277,28 @@ static enum h1_result add_field(struct h1_head *head, const char *data, struct h
     const char *name = data + field.name.at, *value = data + field.value.at;
     size_t len = field.value.len;
     switch (field.name.len) {
-    case 4: return same(name, 4, "host") ? add_host(head, data, field.value) : H1_DONE;
-    case 6:
-        if (same(name, 6, "expect")) {
-            if (same(value, len, "100-continue")) head->expect_continue = true;
-            else head->expect_other = true;
-        }
-        return H1_DONE;
-    case 7:
-        if (same(name, 7, "upgrade")) head->upgrade = field.value;
-        return H1_DONE;
-    case 10:
-        if (same(name, 10, "connection")) add_connection(head, value, len);
-        return H1_DONE;
-    case 14:
-        if (!same(name, 14, "content-length")) return H1_DONE;
-        return has_tab_around(value, len) ? bad(head, 400, "a tab beside Content-Length") : add_length(head, value, len);
-    case 17:
-        if (!same(name, 17, "transfer-encoding")) return H1_DONE;
-        return has_tab_around(value, len) ? bad(head, 400, "a tab beside Transfer-Encoding") : add_coding(head, value, len);
-    default: return H1_DONE;
+        case 4: return same(name, 4, "host") ? add_host(head, data, field.value) : H1_DONE;
+        case 6:
+            if (same(name, 6, "expect")) {
+                if (same(value, len, "100-continue"))
+                    head->expect_continue = true;
+                else
+                    head->expect_other = true;
+            }
+            return H1_DONE;
+        case 7:
+            if (same(name, 7, "upgrade")) head->upgrade = field.value;
+            return H1_DONE;
+        case 10:
+            if (same(name, 10, "connection")) add_connection(head, value, len);
+            return H1_DONE;
+        case 14:
+            if (!same(name, 14, "content-length")) return H1_DONE;
+            return has_tab_around(value, len) ? bad(head, 400, "a tab beside Content-Length") : add_length(head, value, len);
+        case 17:
+            if (!same(name, 17, "transfer-encoding")) return H1_DONE;
+            return has_tab_around(value, len) ? bad(head, 400, "a tab beside Transfer-Encoding") : add_coding(head, value, len);
+        default: return H1_DONE;
     }
 }
 
@@ -284,7 +320,8 @@ static enum h1_result judge(struct h1_head *head, const char *data) {
     if (!head->seen_host && head->minor) return bad(head, 400, "HTTP/1.1 needs a Host");
     if (head->authority.len && head->method != H1_CONNECT) {
         struct h1_slice a = head->authority, b = head->host;
-        if (head->seen_host && (a.len != b.len || strncasecmp(data + a.at, data + b.at, a.len))) return bad(head, 400, "the target's host is not Host");
+        if (head->seen_host && (a.len != b.len || strncasecmp(data + a.at, data + b.at, a.len)))
+            return bad(head, 400, "the target's host is not Host");
     } else if (!head->authority.len) {
         head->authority = head->host;
     }
@@ -328,7 +365,8 @@ static enum h1_result on_line(struct h1_head *head, const char *data, size_t at,
 // An unfinished request line can be wrong already: a client that never ends it must not wait for a time-out.
 static enum h1_result judge_unfinished(struct h1_head *head, const char *data, size_t len) {
     if (head->have_request_line) {
-        if (len > head->line && (data[head->line] == ' ' || data[head->line] == '\t')) return bad(head, 400, "a field line begins with white space");
+        if (len > head->line && (data[head->line] == ' ' || data[head->line] == '\t'))
+            return bad(head, 400, "a field line begins with white space");
         return H1_MORE;
     }
     const char *line = data + head->line, *end = data + len, *p = line;
@@ -353,7 +391,8 @@ enum h1_result h1_head_parse(struct h1_head *head, const char *data, size_t len)
         // The first byte that no line may contain: in a complete line that is its CR.
         at = skip_value(data, at, len);
         if (at == len || (data[at] == '\r' && at + 1 == len)) break;
-        if (data[at] != '\r' || data[at + 1] != '\n') return bad(head, 400, data[at] == '\n' ? "a line ends in LF alone" : "a control character in the head");
+        if (data[at] != '\r' || data[at + 1] != '\n')
+            return bad(head, 400, data[at] == '\n' ? "a line ends in LF alone" : "a control character in the head");
         enum h1_result result = on_line(head, data, head->line, at - head->line);
         at += 2;
         head->line = (uint16_t)at;
@@ -388,10 +427,34 @@ static enum h1_result take_data(struct h1_body *body, const char *data, size_t l
 }
 
 static bool is_forbidden_trailer(const char *name, size_t len) {
-    static const char *const names[] = {"authorization", "set-cookie", "cookie", "te", "trailer", "connection", "keep-alive", "upgrade", "expect",
-                                        "cache-control", "max-forwards", "range", "if-match", "if-none-match", "if-modified-since", "if-unmodified-since",
-                                        "if-range", "www-authenticate", "proxy-authenticate", "proxy-authorization", "age", "date", "expires", "location",
-                                        "retry-after", "vary", "warning", "forwarded"};
+    static const char *const names[] = {"authorization",
+                                        "set-cookie",
+                                        "cookie",
+                                        "te",
+                                        "trailer",
+                                        "connection",
+                                        "keep-alive",
+                                        "upgrade",
+                                        "expect",
+                                        "cache-control",
+                                        "max-forwards",
+                                        "range",
+                                        "if-match",
+                                        "if-none-match",
+                                        "if-modified-since",
+                                        "if-unmodified-since",
+                                        "if-range",
+                                        "www-authenticate",
+                                        "proxy-authenticate",
+                                        "proxy-authorization",
+                                        "age",
+                                        "date",
+                                        "expires",
+                                        "location",
+                                        "retry-after",
+                                        "vary",
+                                        "warning",
+                                        "forwarded"};
     if (len > 8 && same(name, 8, "content-")) return true;
     if (len > 12 && same(name, 12, "x-forwarded-")) return true;
     for (size_t i = 0; i < sizeof names / sizeof *names; i++)
@@ -437,20 +500,20 @@ static int next_in_extension(struct h1_body *body, char c) {
     int after = c == ';' ? NAME : SIZE_LF;
     body->digits = !ends;
     switch (body->state) {
-    case NAME:
-        if (token) return NAME;
-        if (c == '=' && begun) return body->digits = 0, VALUE_OF;
-        return ends && begun ? after : -1;
-    case VALUE_OF:
-        if (token) return VALUE_OF;
-        if (c == '"' && !begun) return QUOTED;
-        return ends && begun ? after : -1;
-    case QUOTED:
-        body->digits = 1;
-        if (c == '"' || c == '\\') return c == '"' ? AFTER_QUOTED : PAIR;
-        return is((unsigned char)c, VALUE) ? QUOTED : -1;
-    case PAIR: return is((unsigned char)c, VALUE) ? QUOTED : -1;
-    default: return ends ? after : -1;
+        case NAME:
+            if (token) return NAME;
+            if (c == '=' && begun) return body->digits = 0, VALUE_OF;
+            return ends && begun ? after : -1;
+        case VALUE_OF:
+            if (token) return VALUE_OF;
+            if (c == '"' && !begun) return QUOTED;
+            return ends && begun ? after : -1;
+        case QUOTED:
+            body->digits = 1;
+            if (c == '"' || c == '\\') return c == '"' ? AFTER_QUOTED : PAIR;
+            return is((unsigned char)c, VALUE) ? QUOTED : -1;
+        case PAIR: return is((unsigned char)c, VALUE) ? QUOTED : -1;
+        default: return ends ? after : -1;
     }
 }
 
@@ -460,44 +523,44 @@ static enum h1_result step_framing(struct h1_body *body, const char *data, size_
     for (; at < len && body->state != DATA && body->state != TRAILER; at++) {
         char c = data[at];
         switch (body->state) {
-        case SIZE: {
-            int digit = hex(c);
-            if (digit >= 0) {
-                if (++body->digits > LIMIT_CHUNK_SIZE_DIGITS) return bad_body(body, 400, "a chunk size is too large");
-                body->left = body->left * 16 + (uint64_t)digit;
-            } else if (!body->digits || (c != ';' && c != '\r')) {
-                return bad_body(body, 400, "a chunk size is not a hexadecimal number");
-            } else {
-                body->state = c == ';' ? NAME : SIZE_LF;
-                body->digits = 0;
+            case SIZE: {
+                int digit = hex(c);
+                if (digit >= 0) {
+                    if (++body->digits > LIMIT_CHUNK_SIZE_DIGITS) return bad_body(body, 400, "a chunk size is too large");
+                    body->left = body->left * 16 + (uint64_t)digit;
+                } else if (!body->digits || (c != ';' && c != '\r')) {
+                    return bad_body(body, 400, "a chunk size is not a hexadecimal number");
+                } else {
+                    body->state = c == ';' ? NAME : SIZE_LF;
+                    body->digits = 0;
+                }
+                break;
             }
-            break;
-        }
-        case NAME:
-        case VALUE_OF:
-        case QUOTED:
-        case PAIR:
-        case AFTER_QUOTED: {
-            int next = next_in_extension(body, c);
-            if (next < 0) return bad_body(body, 400, "a chunk extension is invalid");
-            if (++body->extension_bytes > LIMIT_CHUNK_EXTENSION_BYTES) return bad_body(body, 413, "chunk extensions are too large");
-            body->state = (uint8_t)next;
-            break;
-        }
-        case SIZE_LF:
-            if (c != '\n') return bad_body(body, 400, "a chunk size line does not end in CR LF");
-            body->digits = 0;
-            body->state = body->left ? DATA : TRAILER;
-            break;
-        case DATA_CR:
-            if (c != '\r') return bad_body(body, 400, "a chunk is longer than its size");
-            body->state = DATA_LF;
-            break;
-        case DATA_LF:
-            if (c != '\n') return bad_body(body, 400, "a chunk does not end in CR LF");
-            body->state = SIZE;
-            break;
-        default: break;
+            case NAME:
+            case VALUE_OF:
+            case QUOTED:
+            case PAIR:
+            case AFTER_QUOTED: {
+                int next = next_in_extension(body, c);
+                if (next < 0) return bad_body(body, 400, "a chunk extension is invalid");
+                if (++body->extension_bytes > LIMIT_CHUNK_EXTENSION_BYTES) return bad_body(body, 413, "chunk extensions are too large");
+                body->state = (uint8_t)next;
+                break;
+            }
+            case SIZE_LF:
+                if (c != '\n') return bad_body(body, 400, "a chunk size line does not end in CR LF");
+                body->digits = 0;
+                body->state = body->left ? DATA : TRAILER;
+                break;
+            case DATA_CR:
+                if (c != '\r') return bad_body(body, 400, "a chunk is longer than its size");
+                body->state = DATA_LF;
+                break;
+            case DATA_LF:
+                if (c != '\n') return bad_body(body, 400, "a chunk does not end in CR LF");
+                body->state = SIZE;
+                break;
+            default: break;
         }
     }
     *out = (struct h1_piece){.used = at};
@@ -507,17 +570,17 @@ static enum h1_result step_framing(struct h1_body *body, const char *data, size_
 enum h1_result h1_body_step(struct h1_body *body, const char *data, size_t len, struct h1_piece *out) {
     *out = (struct h1_piece){0};
     switch (body->framing) {
-    case H1_NO_BODY: return H1_DONE;
-    case H1_LENGTH: return body->left ? take_data(body, data, len, out) : H1_DONE;
-    case H1_CHUNKED: break;
+        case H1_NO_BODY: return H1_DONE;
+        case H1_LENGTH: return body->left ? take_data(body, data, len, out) : H1_DONE;
+        case H1_CHUNKED: break;
     }
     switch (body->state) {
-    case END: return H1_DONE;
-    case TRAILER: return step_trailer(body, data, len, out);
-    case DATA:
-        take_data(body, data, len, out);
-        if (!body->left) body->state = DATA_CR;
-        return H1_MORE;
-    default: return step_framing(body, data, len, out);
+        case END: return H1_DONE;
+        case TRAILER: return step_trailer(body, data, len, out);
+        case DATA:
+            take_data(body, data, len, out);
+            if (!body->left) body->state = DATA_CR;
+            return H1_MORE;
+        default: return step_framing(body, data, len, out);
     }
 }

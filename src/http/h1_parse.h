@@ -34,9 +34,9 @@ struct h1_head {
     const char *why;  // after H1_BAD: a static sentence
     enum h1_method method;
     enum h1_framing framing;
-    uint64_t length;  // of H1_LENGTH
+    uint64_t length;                                                       // of H1_LENGTH
     struct h1_slice method_text, target, authority, path, query, upgrade;  // query: without '?'
-    uint8_t minor;             // 0 or 1
+    uint8_t minor;                                                         // 0 or 1
     bool close, expect_continue, expect_other, has_query;
     uint16_t field_count;
     // limits, set by h1_head_init
@@ -60,7 +60,7 @@ struct h1_body {
     uint8_t digits;
     uint16_t status;  // after H1_BAD
     const char *why;
-    uint64_t left;      // of the body or the chunk
+    uint64_t left;  // of the body or the chunk
     uint32_t extension_bytes, trailer_bytes;
     uint16_t trailer_count;
 };
@@ -79,8 +79,8 @@ struct h1_piece {
 enum h1_result h1_body_step(struct h1_body *body, const char *data, size_t len, struct h1_piece *out);
 
 // Grammar that the other side needs too
-bool h1_is_token(const char *text, size_t len);        // not empty
-bool h1_is_field_value(const char *text, size_t len);  // no CR, LF, NUL or other control character but HTAB
+bool h1_is_token(const char *text, size_t len);                      // not empty
+bool h1_is_field_value(const char *text, size_t len);                // no CR, LF, NUL or other control character but HTAB
 bool h1_has_token(const char *list, size_t len, const char *token);  // in a comma-separated list, case-insensitive
 static inline bool h1_same(const char *a, size_t a_len, const char *lower, size_t len) {  // `lower` is lower-case, letters and '-'
     if (a_len != len) return false;

@@ -17,4 +17,4 @@ bool h1_put(struct block *block, const void *data, size_t len);
 bool h1_put_status(struct block *block, int status, struct pando_str reason);  // reason.data NULL: the usual one
 bool h1_put_field(struct block *block, struct pando_str name, struct pando_str value);
 bool h1_put_number(struct block *block, const char *prefix, size_t prefix_len, uint64_t value);  // prefix, decimal, CRLF
-size_t h1_chunk_head(char *out, size_t len);  // "1a\r\n"; out has 20 bytes
+size_t h1_chunk_head(char *out, size_t len);                                                     // "1a\r\n"; out has 20 bytes

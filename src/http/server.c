@@ -19,7 +19,7 @@
 #include <unistd.h>
 
 struct listener {
-    struct listener *next;  // server.listeners
+    struct listener *next;        // server.listeners
     struct pando_server *server;  // borrowed
     uv_poll_t poll;
     uv_timer_t pause;
@@ -89,7 +89,8 @@ struct pando_server *pando_server_new(const struct pando_server_options *options
     struct pando_server *server = calloc(1, sizeof *server);
     if (!server) return error_set(error, ENOMEM, "create an HTTP server"), NULL;
     struct sigaction pipe_action;
-    if (!sigaction(SIGPIPE, NULL, &pipe_action) && pipe_action.sa_handler == SIG_DFL) signal(SIGPIPE, SIG_IGN);  // sendfile has no MSG_NOSIGNAL
+    if (!sigaction(SIGPIPE, NULL, &pipe_action) && pipe_action.sa_handler == SIG_DFL)
+        signal(SIGPIPE, SIG_IGN);  // sendfile has no MSG_NOSIGNAL
     server->options = *options;
     fill_options(&server->options);
     server->loop = options->loop;
@@ -110,11 +111,14 @@ struct pando_server *pando_server_new(const struct pando_server_options *options
     return server;
 }
 
-struct uv_loop_s *pando_server_loop(const struct pando_server *server) { return server->loop; }
+struct uv_loop_s *pando_server_loop(const struct pando_server *server) {
+    return server->loop;
+}
 
 struct pando_server_stats pando_server_stats(const struct pando_server *server) {
     struct pando_server_stats stats = server->stats;
-    stats.pooled_bytes = server->blocks.free_count * (size_t)server->blocks.block_size + server->idle_exchange_count * sizeof(struct pando_exchange);
+    stats.pooled_bytes =
+        server->blocks.free_count * (size_t)server->blocks.block_size + server->idle_exchange_count * sizeof(struct pando_exchange);
     return stats;
 }
 
@@ -157,8 +161,10 @@ static void accept_some(struct listener *listener, int most) {
 
 static void on_acceptable(uv_poll_t *poll, int status, int events) {
     (void)events;
-    if (status < 0) pause_accepting(poll->data);
-    else accept_some(poll->data, LIMIT_ACCEPT_BURST);
+    if (status < 0)
+        pause_accepting(poll->data);
+    else
+        accept_some(poll->data, LIMIT_ACCEPT_BURST);
 }
 
 int pando_server_serve_fd_take(struct pando_server *server, int fd) {
@@ -193,7 +199,8 @@ int pando_server_listen_fd_take(struct pando_server *server, int fd_taken, struc
 
 static int bind_unix(const char *path, int *out_fd, struct pando_error *error) {
     struct sockaddr_un address = {.sun_family = AF_UNIX};
-    if (strlen(path) >= sizeof address.sun_path) return error_say(error, ENAMETOOLONG, "listen on unix:%s: the path is longer than %zu bytes", path, sizeof address.sun_path - 1);
+    if (strlen(path) >= sizeof address.sun_path)
+        return error_say(error, ENAMETOOLONG, "listen on unix:%s: the path is longer than %zu bytes", path, sizeof address.sun_path - 1);
     strcpy(address.sun_path, path);
     scoped_fd fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
     if (fd < 0) return error_set(error, errno, "listen on unix:%s", path);
@@ -202,7 +209,8 @@ static int bind_unix(const char *path, int *out_fd, struct pando_error *error) {
         scoped_fd probe = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
         if (probe >= 0 && connect(probe, (struct sockaddr *)&address, sizeof address) && errno == ECONNREFUSED && !unlink(path))
             result = bind(fd, (struct sockaddr *)&address, sizeof address);
-        else errno = EADDRINUSE;
+        else
+            errno = EADDRINUSE;
     }
     if (result) return error_set(error, errno, "listen on unix:%s", path);
     *out_fd = fd_take(&fd);
@@ -327,8 +335,10 @@ void pando_server_free(struct pando_server *server) {
     if (!server->closed) pando_server_close(server, 0, NULL, NULL);
     for (struct list_node *at; (at = server->conns.next) != &server->conns;) conn_close_now(list_owner(at, struct conn, link));
     server_on_conn_closed(server);
-    if (server->own_loop_used) uv_run(server->loop, UV_RUN_DEFAULT);
-    else for (int i = 0; i < 3; i++) uv_run(server->loop, UV_RUN_NOWAIT);  // until libuv has let go of our handles
+    if (server->own_loop_used)
+        uv_run(server->loop, UV_RUN_DEFAULT);
+    else
+        for (int i = 0; i < 3; i++) uv_run(server->loop, UV_RUN_NOWAIT);  // until libuv has let go of our handles
     while (server->idle_exchanges) {
         struct pando_exchange *exchange = server->idle_exchanges;
         server->idle_exchanges = exchange->next_idle;

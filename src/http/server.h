@@ -35,5 +35,5 @@ struct pando_server {
 };
 
 static inline uint64_t server_now_ms(const struct pando_server *server) { return uv_now(server->loop); }
-const char *server_date(struct pando_server *server);            // "Date: ...\r\n", H1_DATE_SIZE - 1 bytes
-void server_on_conn_closed(struct pando_server *server);         // the last one ends a closing server
+const char *server_date(struct pando_server *server);     // "Date: ...\r\n", H1_DATE_SIZE - 1 bytes
+void server_on_conn_closed(struct pando_server *server);  // the last one ends a closing server

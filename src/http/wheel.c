@@ -41,8 +41,10 @@ void wheel_turn(struct wheel *wheel, uint64_t now_ms, struct list_node *expired)
             struct wheel_node *node = list_owner(due.next, struct wheel_node, link);
             list_remove(&node->link);
             node->slot_tick = 0;
-            if (node->deadline_ms <= now_ms) list_append(expired, &node->link);
-            else if (node->deadline_ms != UINT64_MAX) hang(wheel, node);
+            if (node->deadline_ms <= now_ms)
+                list_append(expired, &node->link);
+            else if (node->deadline_ms != UINT64_MAX)
+                hang(wheel, node);
         }
     }
 }

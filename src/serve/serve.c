@@ -8,7 +8,8 @@
 
 int main(int argc, char **argv) {
     if (argc < 2 || argv[1][0] == '-') {
-        fprintf(stderr, "usage: pando-serve DIR [ADDRESS]\nServes the files below DIR. ADDRESS: PORT, HOST:PORT or unix:PATH; $PORT, else 8080.\n");
+        fprintf(stderr,
+                "usage: pando-serve DIR [ADDRESS]\nServes the files below DIR. ADDRESS: PORT, HOST:PORT or unix:PATH; $PORT, else 8080.\n");
         return 2;
     }
     pando_app *app = pando_app_new(NULL);

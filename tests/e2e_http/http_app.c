@@ -28,7 +28,8 @@ static void slow(pando_ctx *ctx) {
 }
 static int cancelled;
 static void forever(pando_ctx *ctx) {
-    while (!pando_suspend(ctx)) {}
+    while (!pando_suspend(ctx)) {
+    }
     cancelled++;
 }
 static void show_cancelled(pando_ctx *ctx) { pando_body_printf(ctx, "%d", cancelled); }
@@ -41,7 +42,8 @@ static void big(pando_ctx *ctx) {
 static void endless(pando_ctx *ctx) {
     char data[8192];
     memset(data, 'e', sizeof data);
-    while (!pando_write(ctx, data, sizeof data)) {}
+    while (!pando_write(ctx, data, sizeof data)) {
+    }
     cancelled++;
 }
 static void stream(pando_ctx *ctx) {
@@ -63,9 +65,16 @@ static void write_after_end(pando_ctx *ctx) {
     fprintf(stderr, "write after the end: %zd\n", pando_exchange_write(exchange, "more", 4));
 }
 static void injection(pando_ctx *ctx) {
-    int results[] = {pando_set(ctx, "X-A", "a\r\nEvil: 1"), pando_set(ctx, "X\nB", "b"), pando_append(ctx, "X-C", "c\nEvil: 1"), pando_set_cookie(ctx, "a", "b\r\nEvil: 1", NULL),
-                     pando_set_message(ctx, "OK\r\nEvil: 1"), pando_attachment(ctx, "a\r\nEvil: 1", NULL), pando_set_type(ctx, "text/plain\r\nEvil: 1"),
-                     pando_set_etag(ctx, "a\nEvil: 1"), pando_vary(ctx, "a\r\nEvil"), pando_set(ctx, "X-D", "%c", 0)};
+    int results[] = {pando_set(ctx, "X-A", "a\r\nEvil: 1"),
+                     pando_set(ctx, "X\nB", "b"),
+                     pando_append(ctx, "X-C", "c\nEvil: 1"),
+                     pando_set_cookie(ctx, "a", "b\r\nEvil: 1", NULL),
+                     pando_set_message(ctx, "OK\r\nEvil: 1"),
+                     pando_attachment(ctx, "a\r\nEvil: 1", NULL),
+                     pando_set_type(ctx, "text/plain\r\nEvil: 1"),
+                     pando_set_etag(ctx, "a\nEvil: 1"),
+                     pando_vary(ctx, "a\r\nEvil"),
+                     pando_set(ctx, "X-D", "%c", 0)};
     int redirected = pando_redirect(ctx, "/a\r\nEvil: 1");  // percent-encoded
     const char *text = "";
     for (size_t i = 0; i < sizeof results / sizeof *results; i++) text = pando_printf(ctx, "%s%d ", text, results[i]);
@@ -89,7 +98,10 @@ static void wait_fd(pando_ctx *ctx) {
     close(ends[0]);
     close(ends[1]);
 }
-static void spin(void *arg) { *(int *)arg = 42; usleep(20000); }
+static void spin(void *arg) {
+    *(int *)arg = 42;
+    usleep(20000);
+}
 static void work(pando_ctx *ctx) {
     int answer = 0;
     pando_work(ctx, spin, &answer);
@@ -134,7 +146,8 @@ static void upload(pando_ctx *ctx) {
     for (size_t i = 0; i < count; i++) {
         char head[8] = "";
         if (read(files[i].fd, head, 4) < 0) return;
-        text = pando_printf(ctx, "%s;%s,%s,%s,%llu,%s", text, files[i].name, files[i].filename, files[i].type, (unsigned long long)files[i].size, head);
+        text = pando_printf(ctx, "%s;%s,%s,%s,%llu,%s", text, files[i].name, files[i].filename, files[i].type,
+                            (unsigned long long)files[i].size, head);
     }
     pando_body_text(ctx, text);
 }
@@ -145,11 +158,16 @@ static void events(pando_ctx *ctx) {
     pando_sse_send(ctx, NULL, NULL, "three");
 }
 static void signed_get(pando_ctx *ctx) { pando_body_printf(ctx, "%s", pando_cookie(ctx, "who") ? pando_cookie(ctx, "who") : "nobody"); }
-static void signed_set(pando_ctx *ctx) { pando_set_cookie(ctx, "who", "me", NULL); pando_body_text(ctx, "set"); }
+static void signed_set(pando_ctx *ctx) {
+    pando_set_cookie(ctx, "who", "me", NULL);
+    pando_body_text(ctx, "set");
+}
 static void stats(pando_ctx *ctx) {
     struct pando_server_stats s = pando_server_stats(pando_exchange_server(pando_ctx_exchange(ctx)));
-    pando_body_json(ctx, "{s:I,s:I,s:I,s:I,s:I,s:i,s:I,s:I}", "accepted", (json_int_t)s.accepted, "requests", (json_int_t)s.requests, "refused", (json_int_t)s.refused, "reads", (json_int_t)s.reads, "writes",
-                    (json_int_t)s.writes, "connections", (int)s.connections, "connection_bytes", (json_int_t)s.connection_bytes, "accept_failures", (json_int_t)s.accept_failures);
+    pando_body_json(ctx, "{s:I,s:I,s:I,s:I,s:I,s:i,s:I,s:I}", "accepted", (json_int_t)s.accepted, "requests", (json_int_t)s.requests,
+                    "refused", (json_int_t)s.refused, "reads", (json_int_t)s.reads, "writes", (json_int_t)s.writes, "connections",
+                    (int)s.connections, "connection_bytes", (json_int_t)s.connection_bytes, "accept_failures",
+                    (json_int_t)s.accept_failures);
 }
 static void send_file(pando_ctx *ctx) {
     if (pando_body_file(ctx, pando_query(ctx, "path"))) pando_throw(ctx, 404, "no such file");
@@ -158,13 +176,15 @@ static void sendfile_under(pando_ctx *ctx) {
     if (pando_send(ctx, "/usr/share/common-licenses", pando_query(ctx, "path"), NULL)) pando_throw(ctx, 404, "no such file");
 }
 static void spawn_cpu(pando_ctx *ctx) {
-    for (uint64_t end = pando_now_ns() + 200000000u; pando_now_ns() < end;) {}
+    for (uint64_t end = pando_now_ns() + 200000000u; pando_now_ns() < end;) {
+    }
     pando_body_text(ctx, "spun");
 }
 
 static uint32_t option(int argc, char **argv, const char *name) {
     for (int i = 2; i < argc; i++)
-        if (!strncmp(argv[i], name, strlen(name)) && argv[i][strlen(name)] == '=') return (uint32_t)strtoul(argv[i] + strlen(name) + 1, NULL, 10);
+        if (!strncmp(argv[i], name, strlen(name)) && argv[i][strlen(name)] == '=')
+            return (uint32_t)strtoul(argv[i] + strlen(name) + 1, NULL, 10);
     return 0;
 }
 
@@ -174,25 +194,36 @@ int main(int argc, char **argv) {
     struct pando_app_options options = {
         .keys = option(argc, argv, "old_keys") ? old_keys : keys,
         .stack_bytes = option(argc, argv, "stack_bytes"),
-        .server = {OPTION(max_header_bytes), OPTION(max_header_count), OPTION(max_body_bytes), OPTION(headers_timeout_ms), OPTION(request_timeout_ms), OPTION(keep_alive_timeout_ms), OPTION(handler_timeout_ms),
-                   OPTION(stall_timeout_ms), OPTION(max_requests_per_socket), OPTION(max_connections), OPTION(refuse_underscore_names), OPTION(accept_connect)},
+        .server = {OPTION(max_header_bytes), OPTION(max_header_count), OPTION(max_body_bytes), OPTION(headers_timeout_ms),
+                   OPTION(request_timeout_ms), OPTION(keep_alive_timeout_ms), OPTION(handler_timeout_ms), OPTION(stall_timeout_ms),
+                   OPTION(max_requests_per_socket), OPTION(max_connections), OPTION(refuse_underscore_names), OPTION(accept_connect)},
     };
     uint32_t files = option(argc, argv, "files");
     if (files) setrlimit(RLIMIT_NOFILE, &(struct rlimit){files, files});
     pando_app *app = pando_app_new(&options);
     for (int i = 2; i < argc; i++)
-        if (!strncmp(argv[i], "static=", 7) && pando_use_static(app, argv[i] + 7, &(struct pando_static_options){.prefix = "/static", .precompressed = true, .max_age_s = 60})) return 1;
-    if (option(argc, argv, "log")) pando_use_logger(app, &(struct pando_logger_options){.format = option(argc, argv, "log") == 2 ? PANDO_LOG_JSON : PANDO_LOG_COMBINED});
-    if (option(argc, argv, "cors")) pando_use_cors(app, &(struct pando_cors_options){.origins = "https://a.example, https://b.example", .credentials = true, .expose = "X-A", .max_age_s = 600});
+        if (!strncmp(argv[i], "static=", 7) &&
+            pando_use_static(app, argv[i] + 7, &(struct pando_static_options){.prefix = "/static", .precompressed = true, .max_age_s = 60}))
+            return 1;
+    if (option(argc, argv, "log"))
+        pando_use_logger(app,
+                         &(struct pando_logger_options){.format = option(argc, argv, "log") == 2 ? PANDO_LOG_JSON : PANDO_LOG_COMBINED});
+    if (option(argc, argv, "cors"))
+        pando_use_cors(app, &(struct pando_cors_options){
+                                .origins = "https://a.example, https://b.example", .credentials = true, .expose = "X-A", .max_age_s = 600});
     if (option(argc, argv, "security")) pando_use_security(app, NULL);
     if (option(argc, argv, "request_id")) pando_use_request_id(app, option(argc, argv, "request_id") == 2);
     if (option(argc, argv, "etag")) pando_use_etag(app);
 #define GET(path, fn) pando_get(app, path, fn, NULL)
 #define POST(path, fn) pando_post(app, path, fn, NULL)
-    GET("/", ok), GET("/none", none), POST("/echo", echo), POST("/pipe", pipe_through), POST("/unread", unread), GET("/slow", slow), GET("/forever", forever), GET("/cancelled", show_cancelled), GET("/big", big);
-    GET("/endless", endless), GET("/stream", stream), GET("/trailers", trailers), GET("/throw_after_head", throw_after_head), GET("/write_after_end", write_after_end), GET("/injection", injection);
-    GET("/closed_fd", closed_fd), GET("/wait_fd", wait_fd), GET("/work", work), GET("/no_memory", no_memory), GET("/overflow", overflow), GET("/early_hints", early_hints), GET("/upgrade", upgrade), GET("/twice", twice);
-    POST("/json", json), POST("/form", form), POST("/upload", upload), GET("/events", events), GET("/signed_get", signed_get), GET("/signed_set", signed_set), GET("/stats", stats), GET("/file", send_file);
+    GET("/", ok), GET("/none", none), POST("/echo", echo), POST("/pipe", pipe_through), POST("/unread", unread), GET("/slow", slow),
+        GET("/forever", forever), GET("/cancelled", show_cancelled), GET("/big", big);
+    GET("/endless", endless), GET("/stream", stream), GET("/trailers", trailers), GET("/throw_after_head", throw_after_head),
+        GET("/write_after_end", write_after_end), GET("/injection", injection);
+    GET("/closed_fd", closed_fd), GET("/wait_fd", wait_fd), GET("/work", work), GET("/no_memory", no_memory), GET("/overflow", overflow),
+        GET("/early_hints", early_hints), GET("/upgrade", upgrade), GET("/twice", twice);
+    POST("/json", json), POST("/form", form), POST("/upload", upload), GET("/events", events), GET("/signed_get", signed_get),
+        GET("/signed_set", signed_set), GET("/stats", stats), GET("/file", send_file);
     GET("/send", sendfile_under), GET("/spin", spawn_cpu), POST("/", ok);
     return pando_app_main(app, argv[1]);
 }

@@ -11,7 +11,8 @@ static void look(pando_ctx *ctx) {
     const char *name, *value;
     pando_cookie(ctx, "a");
     pando_cookie_unsigned(ctx, "b");
-    for (size_t i = 0; pando_query_each(ctx, i, &name, &value); i++) {}
+    for (size_t i = 0; pando_query_each(ctx, i, &name, &value); i++) {
+    }
     pando_accepts(ctx, "html, json, image/png");
     pando_accepts_encodings(ctx, "gzip, identity");
     pando_accepts_languages(ctx, "en, de-CH");
@@ -32,7 +33,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len) {
         app = pando_app_new(&(struct pando_app_options){.keys = keys, .silent = true, .proxy = true});
         pando_use(app, look, NULL);
     }
-    static const char *const names[] = {"Cookie", "Accept", "Accept-Encoding", "Accept-Language", "Content-Type", "If-None-Match", "If-Modified-Since", "Referer", "X", "X-Forwarded-Host", "X-Forwarded-For", "Range"};
+    static const char *const names[] = {
+        "Cookie",  "Accept", "Accept-Encoding",  "Accept-Language", "Content-Type", "If-None-Match", "If-Modified-Since",
+        "Referer", "X",      "X-Forwarded-Host", "X-Forwarded-For", "Range"};
     char *text = malloc(len * 4 + 2000), *at = text;
     at += sprintf(at, "GET /?");
     for (size_t i = 0; i < len && i < 4000; i++)

@@ -118,7 +118,13 @@ static void ask_pando(struct h1_head *head, const char *data, size_t len, size_t
     out->used = at;
 }
 
-#define MUST(condition) do { if (!(condition)) { fprintf(stderr, "not so: %s\n", #condition); abort(); } } while (0)
+#define MUST(condition)                                  \
+    do {                                                 \
+        if (!(condition)) {                              \
+            fprintf(stderr, "not so: %s\n", #condition); \
+            abort();                                     \
+        }                                                \
+    } while (0)
 
 int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t len) {
     static struct h1_head head, again;
@@ -130,10 +136,14 @@ int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t len) {
         ask_pando(&again, data, len, step, &cut);
         MUST(cut.head == result.head);  // its status may differ: the first of two faults to be complete is named
         if (result.head != H1_DONE) continue;
-        MUST(again.size == head.size && again.field_count == head.field_count && again.framing == head.framing && again.length == head.length);
-        MUST(cut.body == result.body && (cut.body == H1_BAD || cut.used == result.used) && cut.body_len == result.body_len && !memcmp(cut.body_bytes, result.body_bytes, cut.body_len));
+        MUST(again.size == head.size && again.field_count == head.field_count && again.framing == head.framing &&
+             again.length == head.length);
+        MUST(cut.body == result.body && (cut.body == H1_BAD || cut.used == result.used) && cut.body_len == result.body_len &&
+             !memcmp(cut.body_bytes, result.body_bytes, cut.body_len));
     }
-    if (result.head != H1_DONE || head.method == H1_OTHER || head.method == H1_CONNECT || head.upgrade.len || head.token_upgrade || result.body == H1_BAD) return 0;
+    if (result.head != H1_DONE || head.method == H1_OTHER || head.method == H1_CONNECT || head.upgrade.len || head.token_upgrade ||
+        result.body == H1_BAD)
+        return 0;
     const char *version = data + head.target.at + head.target.len + 6;
     if (*version == '1' && version[2] > '1') return 0;
     // Only the bytes of this one message, as far as we have them.

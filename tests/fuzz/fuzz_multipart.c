@@ -25,15 +25,15 @@ static struct seen feed(const uint8_t *data, size_t len, size_t step) {
             size_t used, out_len;
             const char *out;
             switch (multipart_step(parser, from, have, &used, &out, &out_len)) {
-            case MULTIPART_PART: seen.parts++; break;
-            case MULTIPART_PART_END: seen.ends++; break;
-            case MULTIPART_END: seen.over = true; break;
-            case MULTIPART_BAD: seen.bad = true; break;
-            case MULTIPART_DATA:
-                for (size_t i = 0; i < out_len; i++) seen.hash = seen.hash * 31 + (unsigned char)out[i];
-                seen.len += out_len;
-                break;
-            case MULTIPART_MORE: break;
+                case MULTIPART_PART: seen.parts++; break;
+                case MULTIPART_PART_END: seen.ends++; break;
+                case MULTIPART_END: seen.over = true; break;
+                case MULTIPART_BAD: seen.bad = true; break;
+                case MULTIPART_DATA:
+                    for (size_t i = 0; i < out_len; i++) seen.hash = seen.hash * 31 + (unsigned char)out[i];
+                    seen.len += out_len;
+                    break;
+                case MULTIPART_MORE: break;
             }
             if (used > have) abort();
             from += used;

@@ -42,7 +42,8 @@ static void start_inner(void *arg) {
     struct coroutine *inner = coroutine_start(&pool, twice, arg, &done);
     say("-");
     coroutine_suspend(&pool);
-    while (!coroutine_resume(&pool, inner)) {}
+    while (!coroutine_resume(&pool, inner)) {
+    }
     say(".");
 }
 
@@ -92,7 +93,8 @@ static void numbers_survive_a_switch(void **state) {
     while (!coroutine_resume(&pool, x)) coroutine_resume(&pool, y);
     for (int i = 0; i < 10; i++) expected = expected * 1.5 + i;
     assert_true(a == expected);
-    while (!coroutine_resume(&pool, y)) {}
+    while (!coroutine_resume(&pool, y)) {
+    }
     coroutine_pool_deinit(&pool);
 }
 
@@ -122,7 +124,8 @@ static void an_overflow_hits_the_guard_page(void **state) {
 }
 
 int main(void) {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(it_goes_on_where_it_suspended), cmocka_unit_test(one_may_run_another), cmocka_unit_test(stacks_are_reused),
-                                       cmocka_unit_test(numbers_survive_a_switch), cmocka_unit_test(an_overflow_hits_the_guard_page)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(it_goes_on_where_it_suspended), cmocka_unit_test(one_may_run_another),
+                                       cmocka_unit_test(stacks_are_reused), cmocka_unit_test(numbers_survive_a_switch),
+                                       cmocka_unit_test(an_overflow_hits_the_guard_page)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

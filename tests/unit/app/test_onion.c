@@ -29,10 +29,26 @@ static pando_app *app_of(pando_handler a, const char *a_name, pando_handler b, c
 }
 #define APP(a, b) app_of(a, #a, b, #b)
 
-static void around(pando_ctx *ctx) { say("("); pando_next(ctx); say(")"); }
-static void around_waiting(pando_ctx *ctx) { say("["); pando_sleep(ctx, 1); pando_next(ctx); pando_sleep(ctx, 1); say("]"); }
-static void body(pando_ctx *ctx) { say("."); pando_body_text(ctx, "body"); }
-static void throws(pando_ctx *ctx) { say("!"); pando_throw(ctx, 403, "no %d", 7); }
+static void around(pando_ctx *ctx) {
+    say("(");
+    pando_next(ctx);
+    say(")");
+}
+static void around_waiting(pando_ctx *ctx) {
+    say("[");
+    pando_sleep(ctx, 1);
+    pando_next(ctx);
+    pando_sleep(ctx, 1);
+    say("]");
+}
+static void body(pando_ctx *ctx) {
+    say(".");
+    pando_body_text(ctx, "body");
+}
+static void throws(pando_ctx *ctx) {
+    say("!");
+    pando_throw(ctx, 403, "no %d", 7);
+}
 static void throws_500(pando_ctx *ctx) { pando_throw(ctx, 500, "secret"); }
 static void catches(pando_ctx *ctx) {
     const struct pando_failure *failure = pando_try_next(ctx);
@@ -44,7 +60,10 @@ static void rethrows(pando_ctx *ctx) {
     say("r");
     if (failure) pando_rethrow(ctx, failure);
 }
-static void twice(pando_ctx *ctx) { pando_next(ctx); pando_next(ctx); }
+static void twice(pando_ctx *ctx) {
+    pando_next(ctx);
+    pando_next(ctx);
+}
 static void deferring(pando_ctx *ctx) {
     pando_defer(ctx, (void (*)(void *))(void (*)(void))say, "1");
     pando_defer(ctx, (void (*)(void *))(void (*)(void))say, "2");
@@ -130,7 +149,11 @@ static void next_twice_is_reported_by_name(void **state) {
 }
 
 static pando_ctx *escaped;
-static void lets_escape(pando_ctx *ctx) { escaped = ctx; pando_exchange_hold(pando_ctx_exchange(ctx)); pando_next(ctx); }
+static void lets_escape(pando_ctx *ctx) {
+    escaped = ctx;
+    pando_exchange_hold(pando_ctx_exchange(ctx));
+    pando_next(ctx);
+}
 
 static void next_after_return_is_reported_by_name(void **state) {
     (void)state;
@@ -144,8 +167,13 @@ static void next_after_return_is_reported_by_name(void **state) {
 }
 
 static jmp_buf escape;
-static void jumps_out(pando_ctx *ctx) { (void)ctx; longjmp(escape, 1); }
-static void leaves_early(pando_ctx *ctx) { if (!setjmp(escape)) pando_next(ctx); }
+static void jumps_out(pando_ctx *ctx) {
+    (void)ctx;
+    longjmp(escape, 1);
+}
+static void leaves_early(pando_ctx *ctx) {
+    if (!setjmp(escape)) pando_next(ctx);
+}
 
 static void return_before_downstream_is_reported_by_name(void **state) {
     (void)state;
@@ -167,8 +195,15 @@ static void deferred_things_run_last_first_after_a_throw_too(void **state) {
 }
 
 static int slot;
-static void sets_state(pando_ctx *ctx) { pando_state_set(ctx, "user", "me"); *pando_slot(ctx, slot) = "slotted"; pando_next(ctx); }
-static void shows_state(pando_ctx *ctx) { pando_body_printf(ctx, "%s %s %s", (char *)pando_state(ctx, "user"), (char *)*pando_slot(ctx, slot), pando_state(ctx, "none") ? "?" : "-"); }
+static void sets_state(pando_ctx *ctx) {
+    pando_state_set(ctx, "user", "me");
+    *pando_slot(ctx, slot) = "slotted";
+    pando_next(ctx);
+}
+static void shows_state(pando_ctx *ctx) {
+    pando_body_printf(ctx, "%s %s %s", (char *)pando_state(ctx, "user"), (char *)*pando_slot(ctx, slot),
+                      pando_state(ctx, "none") ? "?" : "-");
+}
 
 static void state_and_slots_pass_downstream(void **state) {
     (void)state;
@@ -180,7 +215,11 @@ static void state_and_slots_pass_downstream(void **state) {
     pando_app_free(app);
 }
 
-static void resumes_itself(pando_ctx *ctx) { pando_resume(ctx); pando_suspend(ctx); say("on"); }
+static void resumes_itself(pando_ctx *ctx) {
+    pando_resume(ctx);
+    pando_suspend(ctx);
+    say("on");
+}
 
 static void a_resume_before_the_suspend_is_not_lost(void **state) {
     (void)state;
@@ -191,7 +230,9 @@ static void a_resume_before_the_suspend_is_not_lost(void **state) {
     pando_app_free(app);
 }
 
-static void streams(pando_ctx *ctx) { for (int i = 0; i < 1000; i++) assert_int_equal(pando_write(ctx, "0123456789", 10), 0); }
+static void streams(pando_ctx *ctx) {
+    for (int i = 0; i < 1000; i++) assert_int_equal(pando_write(ctx, "0123456789", 10), 0);
+}
 static void sets_stream(pando_ctx *ctx) { pando_body_stream(ctx, streams, NULL); }
 
 static void an_injected_request_gets_its_chunks_joined(void **state) {
@@ -217,10 +258,19 @@ static void many_requests_leave_nothing_behind(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(upstream_runs_after_downstream), cmocka_unit_test(without_next_the_rest_does_not_run), cmocka_unit_test(a_throw_skips_what_is_upstream), cmocka_unit_test(a_throw_ends_where_it_is_caught),
-        cmocka_unit_test(a_caught_throw_can_be_thrown_on), cmocka_unit_test(what_is_not_exposed_is_told_but_not_said), cmocka_unit_test(next_twice_is_reported_by_name),
-        cmocka_unit_test(next_after_return_is_reported_by_name), cmocka_unit_test(return_before_downstream_is_reported_by_name), cmocka_unit_test(deferred_things_run_last_first_after_a_throw_too),
-        cmocka_unit_test(state_and_slots_pass_downstream), cmocka_unit_test(a_resume_before_the_suspend_is_not_lost), cmocka_unit_test(an_injected_request_gets_its_chunks_joined),
+        cmocka_unit_test(upstream_runs_after_downstream),
+        cmocka_unit_test(without_next_the_rest_does_not_run),
+        cmocka_unit_test(a_throw_skips_what_is_upstream),
+        cmocka_unit_test(a_throw_ends_where_it_is_caught),
+        cmocka_unit_test(a_caught_throw_can_be_thrown_on),
+        cmocka_unit_test(what_is_not_exposed_is_told_but_not_said),
+        cmocka_unit_test(next_twice_is_reported_by_name),
+        cmocka_unit_test(next_after_return_is_reported_by_name),
+        cmocka_unit_test(return_before_downstream_is_reported_by_name),
+        cmocka_unit_test(deferred_things_run_last_first_after_a_throw_too),
+        cmocka_unit_test(state_and_slots_pass_downstream),
+        cmocka_unit_test(a_resume_before_the_suspend_is_not_lost),
+        cmocka_unit_test(an_injected_request_gets_its_chunks_joined),
         cmocka_unit_test(many_requests_leave_nothing_behind),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -12,10 +12,32 @@ static void patterns(void **state) {
     static const struct {
         const char *pattern, *path, *captures;  // captures NULL: no match
     } rows[] = {
-        {"/", "/", ""}, {"/", "/a", NULL}, {"/a", "/a", ""}, {"/a", "/A", ""}, {"/a", "/a/", ""}, {"/a/", "/a", ""}, {"/a", "/ab", NULL}, {"/:x", "/1", "x=1 "}, {"/:x", "/", NULL}, {"/:x", "/1/2", NULL},
-        {"/:x/:y", "/1/2", "x=1 y=2 "}, {"/:x-:y", "/a-b-c", "x=a y=b-c "}, {"/:x.json", "/a.json", "x=a "}, {"/*r", "/a/b", "r=a/b "}, {"/*r", "/", NULL}, {"/f/*r/end", "/f/a/b/end", "r=a/b "},
-        {"/a{/:b}", "/a", ""}, {"/a{/:b}", "/a/1", "b=1 "}, {"/a{/:b{/:c}}", "/a/1/2", "b=1 c=2 "}, {"/a{/:b{/:c}}", "/a/1", "b=1 "}, {"/a{-x}b", "/a-xb", ""}, {"/a{-x}b", "/ab", ""}, {"/\\:a", "/:a", ""},
-        {"/:\"my name\"", "/1", "my name=1 "}, {"", "", ""}, {"/caf\xc3\xa9", "/caf\xc3\xa9", ""},
+        {"/", "/", ""},
+        {"/", "/a", NULL},
+        {"/a", "/a", ""},
+        {"/a", "/A", ""},
+        {"/a", "/a/", ""},
+        {"/a/", "/a", ""},
+        {"/a", "/ab", NULL},
+        {"/:x", "/1", "x=1 "},
+        {"/:x", "/", NULL},
+        {"/:x", "/1/2", NULL},
+        {"/:x/:y", "/1/2", "x=1 y=2 "},
+        {"/:x-:y", "/a-b-c", "x=a y=b-c "},
+        {"/:x.json", "/a.json", "x=a "},
+        {"/*r", "/a/b", "r=a/b "},
+        {"/*r", "/", NULL},
+        {"/f/*r/end", "/f/a/b/end", "r=a/b "},
+        {"/a{/:b}", "/a", ""},
+        {"/a{/:b}", "/a/1", "b=1 "},
+        {"/a{/:b{/:c}}", "/a/1/2", "b=1 c=2 "},
+        {"/a{/:b{/:c}}", "/a/1", "b=1 "},
+        {"/a{-x}b", "/a-xb", ""},
+        {"/a{-x}b", "/ab", ""},
+        {"/\\:a", "/:a", ""},
+        {"/:\"my name\"", "/1", "my name=1 "},
+        {"", "", ""},
+        {"/caf\xc3\xa9", "/caf\xc3\xa9", ""},
     };
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
         struct pattern pattern;
@@ -23,9 +45,13 @@ static void patterns(void **state) {
         assert_int_equal(pattern_init(&pattern, rows[i].pattern), 0);
         int count = pattern_match(&pattern, pando_str_of(rows[i].path), captures);
         char text[128] = "";
-        for (int k = 0; k < count; k++) sprintf(text + strlen(text), "%.*s=%.*s ", (int)captures[k].name.len, captures[k].name.data, (int)captures[k].value.len, captures[k].value.data);
-        if (!rows[i].captures) assert_int_equal(count, -1);
-        else assert_string_equal(text, rows[i].captures), assert_true(count >= 0);
+        for (int k = 0; k < count; k++)
+            sprintf(text + strlen(text), "%.*s=%.*s ", (int)captures[k].name.len, captures[k].name.data, (int)captures[k].value.len,
+                    captures[k].value.data);
+        if (!rows[i].captures)
+            assert_int_equal(count, -1);
+        else
+            assert_string_equal(text, rows[i].captures), assert_true(count >= 0);
         pattern_deinit(&pattern);
     }
 }
@@ -50,11 +76,18 @@ static void hostile_paths_are_bounded(void **state) {
 }
 
 static int param_runs;
-static void show(pando_ctx *ctx) { pando_body_printf(ctx, "%s %s", pando_param(ctx, "id") ? pando_param(ctx, "id") : "-", pando_route_pattern(ctx)); }
-static void check_id(pando_ctx *ctx) { param_runs++; pando_assert(ctx, strcmp(pando_param(ctx, "id"), "0"), 404, "no such id"); pando_next(ctx); }
+static void show(pando_ctx *ctx) {
+    pando_body_printf(ctx, "%s %s", pando_param(ctx, "id") ? pando_param(ctx, "id") : "-", pando_route_pattern(ctx));
+}
+static void check_id(pando_ctx *ctx) {
+    param_runs++;
+    pando_assert(ctx, strcmp(pando_param(ctx, "id"), "0"), 404, "no such id");
+    pando_next(ctx);
+}
 static void urls(pando_ctx *ctx) {
     pando_router *router = pando_arg(ctx);
-    pando_body_printf(ctx, "%s %s %s", pando_route_url(ctx, router, "user", "id", "a b", "page", "2", NULL), pando_route_url(ctx, router, "opt", NULL), pando_route_url(ctx, router, "user", NULL) ? "?" : "none");
+    pando_body_printf(ctx, "%s %s %s", pando_route_url(ctx, router, "user", "id", "a b", "page", "2", NULL),
+                      pando_route_url(ctx, router, "opt", NULL), pando_route_url(ctx, router, "user", NULL) ? "?" : "none");
 }
 static void go_on(pando_ctx *ctx) { pando_next(ctx); }
 
@@ -98,6 +131,7 @@ static void a_router(void **state) {
 }
 
 int main(void) {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(patterns), cmocka_unit_test(what_is_no_pattern), cmocka_unit_test(hostile_paths_are_bounded), cmocka_unit_test(a_router)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(patterns), cmocka_unit_test(what_is_no_pattern),
+                                       cmocka_unit_test(hostile_paths_are_bounded), cmocka_unit_test(a_router)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -14,13 +14,13 @@ static void texts_are_as_printf_makes_them(void **state) {
     char expected[512];
     size_t len;
     arena_init(&arena, first, sizeof first, 1 << 20);
-#define SAME(...)                                                       \
-    do {                                                                \
-        int want = snprintf(expected, sizeof expected, __VA_ARGS__);    \
-        char *text = arena_printf(&arena, &len, __VA_ARGS__);           \
-        assert_string_equal(text, expected);                            \
-        assert_int_equal(len, want);                                    \
-        assert_int_equal((uintptr_t)text % 8, 0);                       \
+#define SAME(...)                                                    \
+    do {                                                             \
+        int want = snprintf(expected, sizeof expected, __VA_ARGS__); \
+        char *text = arena_printf(&arena, &len, __VA_ARGS__);        \
+        assert_string_equal(text, expected);                         \
+        assert_int_equal(len, want);                                 \
+        assert_int_equal((uintptr_t)text % 8, 0);                    \
     } while (0)
     for (int i = 0; i < 30; i++) {  // through the first block and beyond it
         SAME("plain");

@@ -11,11 +11,18 @@
 static void every_pair_of_states_is_as_the_picture_says(void **state) {
     (void)state;
     static const char *const picture[CONN_STATE_COUNT] = {
-        [CONN_IDLE] = "head flush closed",         [CONN_HEAD] = "active flush closed", [CONN_ACTIVE] = "idle discard flush handoff closed", [CONN_DISCARD] = "idle flush closed",
-        [CONN_FLUSH] = "linger closed",            [CONN_LINGER] = "closed",            [CONN_HANDOFF] = "closed",                           [CONN_CLOSED] = "",
+        [CONN_IDLE] = "head flush closed",
+        [CONN_HEAD] = "active flush closed",
+        [CONN_ACTIVE] = "idle discard flush handoff closed",
+        [CONN_DISCARD] = "idle flush closed",
+        [CONN_FLUSH] = "linger closed",
+        [CONN_LINGER] = "closed",
+        [CONN_HANDOFF] = "closed",
+        [CONN_CLOSED] = "",
     };
     for (int from = 0; from < CONN_STATE_COUNT; from++)
-        for (int to = 0; to < CONN_STATE_COUNT; to++) assert_int_equal(conn_may_move((enum conn_state)from, (enum conn_state)to), strstr(picture[from], conn_state_name[to]) != NULL);
+        for (int to = 0; to < CONN_STATE_COUNT; to++)
+            assert_int_equal(conn_may_move((enum conn_state)from, (enum conn_state)to), strstr(picture[from], conn_state_name[to]) != NULL);
 }
 
 static pando_exchange *kept;
@@ -109,8 +116,11 @@ static void an_idle_connection_costs_little(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(every_pair_of_states_is_as_the_picture_says), cmocka_unit_test(what_a_handler_sets_is_checked_and_an_end_is_final), cmocka_unit_test(an_exchange_outlives_its_socket),
-        cmocka_unit_test(a_server_that_closes_with_an_exchange_open_is_clean), cmocka_unit_test(an_idle_connection_costs_little),
+        cmocka_unit_test(every_pair_of_states_is_as_the_picture_says),
+        cmocka_unit_test(what_a_handler_sets_is_checked_and_an_end_is_final),
+        cmocka_unit_test(an_exchange_outlives_its_socket),
+        cmocka_unit_test(a_server_that_closes_with_an_exchange_open_is_clean),
+        cmocka_unit_test(an_idle_connection_costs_little),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

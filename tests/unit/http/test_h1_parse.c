@@ -48,8 +48,11 @@ static void keep_alive_follows_version_and_connection(void **state) {
     static const struct {
         const char *text;
         bool close;
-    } rows[] = {{"GET / HTTP/1.1\r\nHost: x\r\n\r\n", false}, {"GET / HTTP/1.1\r\nHost: x\r\nConnection: foo, Close\r\n\r\n", true}, {"GET / HTTP/1.0\r\n\r\n", true},
-                {"GET / HTTP/1.0\r\nConnection: Keep-Alive\r\n\r\n", false}, {"GET / HTTP/1.1\r\nHost: x\r\nConnection: keep-alive\r\nConnection: close\r\n\r\n", true}};
+    } rows[] = {{"GET / HTTP/1.1\r\nHost: x\r\n\r\n", false},
+                {"GET / HTTP/1.1\r\nHost: x\r\nConnection: foo, Close\r\n\r\n", true},
+                {"GET / HTTP/1.0\r\n\r\n", true},
+                {"GET / HTTP/1.0\r\nConnection: Keep-Alive\r\n\r\n", false},
+                {"GET / HTTP/1.1\r\nHost: x\r\nConnection: keep-alive\r\nConnection: close\r\n\r\n", true}};
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
         assert_int_equal(parse(&head, rows[i].text), H1_DONE);
         assert_int_equal(head.close, rows[i].close);
@@ -106,8 +109,13 @@ static void tokens_and_values(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(a_head_is_taken_apart), cmocka_unit_test(every_prefix_of_a_head_wants_more), cmocka_unit_test(bytes_are_refused_as_soon_as_they_are_wrong),
-        cmocka_unit_test(keep_alive_follows_version_and_connection), cmocka_unit_test(an_upgrade_counts_only_where_it_may), cmocka_unit_test(a_chunked_body_in_pieces), cmocka_unit_test(tokens_and_values),
+        cmocka_unit_test(a_head_is_taken_apart),
+        cmocka_unit_test(every_prefix_of_a_head_wants_more),
+        cmocka_unit_test(bytes_are_refused_as_soon_as_they_are_wrong),
+        cmocka_unit_test(keep_alive_follows_version_and_connection),
+        cmocka_unit_test(an_upgrade_counts_only_where_it_may),
+        cmocka_unit_test(a_chunked_body_in_pieces),
+        cmocka_unit_test(tokens_and_values),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

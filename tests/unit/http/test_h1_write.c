@@ -50,6 +50,7 @@ static void numbers(void **state) {
 }
 
 int main(void) {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(dates_are_imf_fixdate), cmocka_unit_test(a_status_line), cmocka_unit_test(what_does_not_fit_writes_nothing), cmocka_unit_test(numbers)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(dates_are_imf_fixdate), cmocka_unit_test(a_status_line),
+                                       cmocka_unit_test(what_does_not_fit_writes_nothing), cmocka_unit_test(numbers)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

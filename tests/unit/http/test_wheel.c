@@ -60,6 +60,8 @@ static void no_deadline_and_removal(void **state) {
 }
 
 int main(void) {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(a_deadline_comes_late_by_at_most_two_ticks_and_never_early), cmocka_unit_test(putting_off_is_lazy_and_bringing_forward_is_not), cmocka_unit_test(no_deadline_and_removal)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(a_deadline_comes_late_by_at_most_two_ticks_and_never_early),
+                                       cmocka_unit_test(putting_off_is_lazy_and_bringing_forward_is_not),
+                                       cmocka_unit_test(no_deadline_and_removal)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
