@@ -1,0 +1,6 @@
+// SPDX-License-Identifier: MIT
+#pragma once
+
+#include <pando/app.h>
+
+pando_app *app_new(void);
