@@ -15,7 +15,9 @@ MESON := $(PYTHON) /usr/bin/meson
 NINJA := /usr/bin/ninja
 PANDO := build/src/pando/pando
 
-.PHONY: all run test nightly unit e2e bench deps install clean format
+REPORTS := build-asan/meson-logs/testlog.junit.xml build-asan/e2e.xml build/e2e.xml build-asan/http.xml build/http.xml build/koa.xml build/fuzz.xml
+
+.PHONY: all run test nightly unit e2e http fuzz bench deps install clean format
 
 all: build/build.ninja
 	@$(NINJA) -C build
@@ -30,7 +32,7 @@ ifeq ($(CMD),)
 	@echo "Kill one; another takes its place at once:  kill -9 PID"
 	@echo "Stop with Ctrl-C."
 	@echo
-	@exec $(PANDO) run -n hello -- build/examples/hello_server $(PORT)
+	@exec $(PANDO) run -n hello -- build/examples/hello/hello 0.0.0.0:$(PORT)
 else
 	@exec $(PANDO) run -- $(CMD)
 endif
@@ -39,12 +41,14 @@ endif
 # All runners run to their end; tools/summary decides.
 test:
 	@tools/deps.sh test
-	@rm -f build-asan/meson-logs/testlog.junit.xml build-asan/e2e.xml build/e2e.xml
+	@rm -f $(REPORTS)
 	@$(MAKE) --no-print-directory build/build.ninja build-asan/build.ninja
 	@$(NINJA) -C build && $(NINJA) -C build-asan
 	-@$(MAKE) --no-print-directory unit
 	-@$(MAKE) --no-print-directory e2e
-	@tools/summary build-asan/meson-logs/testlog.junit.xml build-asan/e2e.xml build/e2e.xml
+	-@$(MAKE) --no-print-directory http
+	-@$(MAKE) --no-print-directory fuzz
+	@tools/summary $(REPORTS)
 
 nightly:
 	@PANDO_NIGHTLY=1 $(MAKE) --no-print-directory test
@@ -65,6 +69,18 @@ e2e: build/build.ninja build-asan/build.ninja
 	    PANDO_BUILD=build $(PYTEST) -n 4 --junitxml=build/e2e.xml $(PLAIN) || status=1; \
 	fi; \
 	exit $$status
+
+# The HTTP server and the Koa layer: over real sockets, with real clients and databases, and side by side with real Koa.
+http: build/build.ninja build-asan/build.ninja
+	@$(NINJA) -C build all http-test-programs && $(NINJA) -C build-asan all http-test-programs
+	@status=0; \
+	PANDO_BUILD=$(CURDIR)/build-asan $(PYTEST) --junitxml=build-asan/http.xml tests/e2e_http --ignore=tests/e2e_http/test_costs.py || status=1; \
+	PANDO_BUILD=$(CURDIR)/build $(PYTEST) --junitxml=build/http.xml tests/e2e_http/test_costs.py || status=1; \
+	tests/koa/run.sh $(CURDIR)/build/tests/e2e_http/koa_cases --junitxml=$(CURDIR)/build/koa.xml || status=1; \
+	exit $$status
+
+fuzz:
+	@tests/fuzz/run.sh $(if $(PANDO_NIGHTLY),300,5)
 
 bench:
 	@tools/deps.sh bench

@@ -136,10 +136,10 @@ def pull_peers(lab, workers):
 
 def table_pull(lab, size):
     names = list(pull_peers(lab, 1))
+    columns = [["own sockets us"], *([f"{name} us", "x own"] for name in names[1:]), ["wake-ups: " + " / ".join(names)]]
     table = Table(
         "2. Workers' CPU per connection against their number: a C epoll server, a new connection for each request",
-        ["workers, connections", *(f"{name} us" for name in names), *(f"x own, {name}" for name in names[1:]),
-         *(f"wake-ups, {name}" for name in names)])
+        ["workers, connections", *sum(columns, [])])
     everything = []
     for workers in (2, 16, 64):
         for connections in (4, CONNECTIONS):
@@ -150,11 +150,12 @@ def table_pull(lab, size):
             progress(f"C server, {workers} workers, {connections} connections")
             samples = in_rounds(size["rounds"], pull_peers(lab, workers), measure)
             everything += samples.values()
-            table.rows.append([
-                f"{workers}, {connections}",
-                *(number(median(values(samples[name], "workers_us")), 1) for name in names),
-                *(number(median_ratio(samples[name], samples["own sockets"], "workers_us"), 2) for name in names[1:]),
-                *(number(median(values(samples[name], "wakeups")), 2) for name in names)])
+            own, *others = (samples[name] for name in names)
+            row = [f"{workers}, {connections}", number(median(values(own, "workers_us")), 1)]
+            for runs in others:
+                row += [number(median(values(runs, "workers_us")), 1), number(median_ratio(runs, own, "workers_us"), 2)]
+            row.append(" / ".join(number(median(values(samples[name], "wakeups")), 1) for name in names))
+            table.rows.append(row)
     table.notes = [
         "own sockets: the same program without Pando, each process with its own SO_REUSEPORT socket: no vain wake-up is possible",
         "exclusive: the program waits with EPOLLEXCLUSIVE; without it the kernel wakes every idle worker for every connection",
@@ -321,7 +322,8 @@ def measure_all(lab, tables, head):
 
 
 def write_results(head, done):
-    lines = ["# Benchmarks", "", *(f"* {line}" for line in head), "", "Written by `bench/bench.py --write`, which says how it measures.", ""]
+    lines = ["# Benchmarks", "", *(f"* {line}" for line in head), "",
+             "Written by `bench/bench.py --write`, which says how it measures.", ""]
     (BENCH / "results.md").write_text("\n".join(lines) + "\n" + "\n".join(table.markdown() for table in done))
 
 

@@ -8,10 +8,11 @@
 # When everything is there it does nothing, at once. It needs root or sudo only when a package is missing.
 set -eu
 
-RUN="gcc libc6-dev meson ninja-build pkg-config libuv1-dev libseccomp-dev libjansson-dev libcmocka-dev clang libbpf-dev bpftool"
+RUN="gcc libc6-dev meson ninja-build pkg-config libuv1-dev libseccomp-dev libjansson-dev libssl-dev libcmocka-dev clang libbpf-dev bpftool"
 TEST="python3 python3-pytest python3-pytest-xdist python3-uvicorn golang-go ruby ruby-webrick php-cli perl
+      libhiredis-dev redis-server libpq-dev postgresql strace wrk slowhttptest libclang-rt-14-dev node-llhttp
       curl libcap2-bin util-linux iproute2 valgrind"
-BENCH=python3
+BENCH="python3 wrk nginx-light"
 
 # A program that other packages may bring as well: its Debian package only where it is not there at all.
 unless_found() { command -v "$1" >/dev/null 2>&1 || echo "$2"; }

@@ -24,6 +24,16 @@ static const struct cli_verb cli_verbs[] = {
                 "  pando run -d -e PORT=3000 ./server    in the background; `pando logs -f` shows its output\n",
     },
     {
+        .name = "serve",
+        .operand = "DIR [ADDRESS]",
+        .summary = "static files on every core",
+        .print_options = launch_print_options,
+        .run = verb_serve,
+        .more = "ADDRESS is PORT, HOST:PORT or unix:PATH; default: $PORT, else 8080. The options are those of `run`.\n\nExamples:\n"
+                "  pando serve public                    one worker a core, port 8080\n"
+                "  pando serve public 127.0.0.1:9000 -w 2\n",
+    },
+    {
         .name = "status",
         .summary = "show instances and their workers",
         .options = {[CLI_OPTION_NAME] = true, [CLI_OPTION_JSON] = true},

@@ -48,6 +48,7 @@ void cli_print_help(const struct cli_verb *verb);
 int cli_complain(const struct cli_verb *verb, int code, const char *format, ...) __attribute__((format(printf, 3, 4)));
 
 int verb_run(const struct cli_verb *verb, int argc, char **argv);
+int verb_serve(const struct cli_verb *verb, int argc, char **argv);
 int verb_status(const struct cli_verb *verb, int argc, char **argv);
 int verb_scale(const struct cli_verb *verb, int argc, char **argv);
 int verb_restart(const struct cli_verb *verb, int argc, char **argv);

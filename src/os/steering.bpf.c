@@ -83,6 +83,13 @@ extern void *bpf_rdonly_cast(const void *object, uint32_t type) __ksym __weak;
 
 struct steering_memory memory;
 
+// A pointer that went through memory is a number for the verifier, and can be calculated with.
+static __always_inline uint64_t as_number(const void *pointer) {
+    volatile uint64_t *number = &memory.number;
+    *number = (uint64_t)pointer;
+    return *number;
+}
+
 struct {
     __uint(type, BPF_MAP_TYPE_REUSEPORT_SOCKARRAY);
     __uint(max_entries, STEERING_SLOTS);
@@ -111,6 +118,22 @@ struct {
     __type(key, uint64_t);
     __type(value, uint32_t);
 } moved SEC(".maps");
+
+struct watch {
+    struct bpf_timer timer;
+};
+
+struct {
+    __uint(type, BPF_MAP_TYPE_ARRAY);
+    __uint(max_entries, 1);
+    __type(key, uint32_t);
+    __type(value, struct watch);
+} watches SEC(".maps");
+
+struct {
+    __uint(type, BPF_MAP_TYPE_RINGBUF);
+    __uint(max_entries, 4096);
+} wakes SEC(".maps");
 
 // ---- how loaded a slot is
 
@@ -400,6 +423,18 @@ __noinline int give_to_any(struct sk_reuseport_md *ctx, uint32_t current, uint32
     return walk.given;
 }
 
+// While anything waits, or shakes hands, the timer runs; the connection chosen for now is one that will.
+static __always_inline void watch_on(struct watch *watch) {
+    if (memory.patience_ns == 0 || __sync_lock_test_and_set(&memory.watching, 1) != 0) return;
+    if (bpf_timer_start(&watch->timer, memory.patience_ns, 0) != 0) memory.watching = 0;
+}
+
+static __always_inline void watch_queues(void) {
+    if (!CAN_LOOK || memory.patience_ns == 0 || memory.watching) return;
+    struct watch *watch = bpf_map_lookup_elem(&watches, &(uint32_t){0});
+    if (watch != NULL) watch_on(watch);
+}
+
 SEC("sk_reuseport/migrate") int choose(struct sk_reuseport_md *ctx) {
     uint32_t event = event_of(ctx);
     if (event >= STEERING_EVENTS) return SK_PASS;  // begins nothing
@@ -407,6 +442,7 @@ SEC("sk_reuseport/migrate") int choose(struct sk_reuseport_md *ctx) {
     uint32_t slot = memory.bank[current].fit != 0 ? pick(ctx, current, event) : NOBODY;
     if (slot == NOBODY || is_full(slot, event) || !give(ctx, slot, event)) give_to_any(ctx, current, event);
     note_members(slot);
+    watch_queues();
     return SK_PASS;
 }
 
@@ -474,15 +510,55 @@ SEC("tp_btf/inet_sock_set_state") int BPF_PROG(count_anywhere, struct sock *sk, 
     return 0;
 }
 
+// ---- watching
+
+struct round {
+    uint32_t busy, stuck;
+};
+
+// The longest waiting connection is known by the address of its request and the client's port: the address alone is used
+// again at once. Found twice, it has waited for a tick or more, and so long nothing was accepted.
+static long look_at_slot(uint32_t slot, void *arg) {
+    struct round *round = arg;
+    slot &= SLOT_MASK;
+    uint64_t address = memory.seat[slot].address, head = 0;
+    if (address == 0) return 0;
+    head = as_number(READ(struct inet_connection_sock, address, icsk_accept_queue.rskq_accept_head));
+    if (head != 0 || READ(struct inet_connection_sock, address, icsk_accept_queue.qlen.counter) != 0) round->busy = 1;
+    if (head != 0) head ^= (uint64_t)READ(struct request_sock, head, __req_common.skc_portpair) << 32;
+    uint32_t waits = head != 0 && head == memory.head[slot] ? memory.waits[slot] + 1 : 0;
+    memory.head[slot] = head;
+    memory.waits[slot] = waits;
+    if (waits != 0 && (waits & (waits - 1)) == 0) round->stuck = 1;  // once, then at 2, 4, 8 ... ticks
+    return 0;
+}
+
+static int on_tick(void *map, uint32_t *key, struct watch *watch) {
+    struct round round = {0};
+    memory.watching = 0;  // before looking: who comes after that starts the timer
+    bpf_loop(STEERING_SLOTS < memory.slots ? STEERING_SLOTS : memory.slots, look_at_slot, &round, 0);
+    if (round.busy) watch_on(watch);
+    if (round.stuck) bpf_ringbuf_output(&wakes, &round, sizeof round, BPF_RB_FORCE_WAKEUP);
+    return 0;
+}
+
+SEC("syscall") int start_watch(void *nothing) {
+    struct watch *watch = bpf_map_lookup_elem(&watches, &(uint32_t){0});
+    if (watch == NULL) return 1;
+    bpf_timer_init(&watch->timer, &watches, 1);  // CLOCK_MONOTONIC; not the first time
+    if (bpf_timer_set_callback(&watch->timer, on_tick) != 0) return 1;
+    memory.watching = 0;
+    watch_on(watch);
+    return 0;
+}
+
 // ---- on request of user space
 
 SEC("raw_tp") int learn(struct bpf_raw_tracepoint_args *args) {
     uint32_t slot = args->args[0];
     if (slot >= STEERING_SLOTS) return 1;
-    volatile uint64_t *number = &memory.number;  // a pointer that went through memory is a number, and can be added to
-    *number = (uint64_t)&sockets;
-    uint64_t entry = *number + bpf_core_field_offset(struct reuseport_array, ptrs) + slot * sizeof(uint64_t);
-    memory.seat[slot].address = (uint64_t)READ(struct list_head, entry, next);
+    uint64_t entry = as_number(&sockets) + bpf_core_field_offset(struct reuseport_array, ptrs) + slot * sizeof(uint64_t);
+    memory.seat[slot].address = as_number(READ(struct list_head, entry, next));
     return 0;
 }
 

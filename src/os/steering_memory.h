@@ -64,9 +64,11 @@ struct steering_memory {
     uint32_t slots, policy, current;
     uint32_t lobby, moving;  // the slot whose queue is being moved; STEERING_SLOTS = none, for both
     uint32_t looks, counts;  // whether queues are looked at, connections counted
+    uint64_t patience_ns;    // how often queues are looked at while anything waits; 0 = never
     // set by the program
     uint32_t members;     // sockets in the group, strangers included; 0 = not known
     int32_t moved_live;   // entries in the map `moved`
+    uint32_t watching;    // the timer runs
     uint64_t number;      // scratch
     uint64_t turn[STEERING_EVENTS];
     uint64_t cursor[STEERING_EVENTS][STEERING_CLASSES];

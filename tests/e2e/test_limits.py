@@ -145,8 +145,9 @@ def test_a_worker_that_eats_all_descriptors_hurts_only_itself(pando):
     hungry.wait_replaced(0, hungry.kill(0))
 
 
-def test_an_idle_instance_sleeps(pando):
-    instance = pando(app("epoll_server"), free_port(), workers=4)
+@pytest.mark.parametrize("server", ["epoll_server", "blocking_server", "select_server", "never_listens"])
+def test_an_idle_instance_sleeps(pando, server):
+    instance = pando(app(server), free_port(), workers=4, options=["--ready", "delay=100ms"] if server == "never_listens" else [])
     status = instance.wait_ready()
 
     def switches(pid):

@@ -365,7 +365,7 @@ static void count_line(const char *line) {
 static void the_help_shows_all_but_the_debugging_options(void **state) {
     (void)state;
     launch_print_options(count_line);
-    assert_int_equal(help_lines, 17);
+    assert_int_equal(help_lines, 22);
     assert_false(help_shows_secrets);
 }
 
