@@ -83,11 +83,10 @@ extern void *bpf_rdonly_cast(const void *object, uint32_t type) __ksym __weak;
 
 struct steering_memory memory;
 
-// A pointer that went through memory is a number for the verifier, and can be calculated with.
-static __always_inline uint64_t as_number(const void *pointer) {
-    volatile uint64_t *number = &memory.number;
-    *number = (uint64_t)pointer;
-    return *number;
+// A pointer that went through memory is a number for the verifier, and can be calculated with. One place for each caller.
+static __always_inline uint64_t as_number(const void *pointer, volatile uint64_t *place) {
+    *place = (uint64_t)pointer;
+    return *place;
 }
 
 struct {
@@ -523,7 +522,7 @@ static long look_at_slot(uint32_t slot, void *arg) {
     slot &= SLOT_MASK;
     uint64_t address = memory.seat[slot].address, head = 0;
     if (address == 0) return 0;
-    head = as_number(READ(struct inet_connection_sock, address, icsk_accept_queue.rskq_accept_head));
+    head = as_number(READ(struct inet_connection_sock, address, icsk_accept_queue.rskq_accept_head), &memory.number[0]);
     if (head != 0 || READ(struct inet_connection_sock, address, icsk_accept_queue.qlen.counter) != 0) round->busy = 1;
     if (head != 0) head ^= (uint64_t)READ(struct request_sock, head, __req_common.skc_portpair) << 32;
     uint32_t waits = head != 0 && head == memory.head[slot] ? memory.waits[slot] + 1 : 0;
@@ -557,8 +556,8 @@ SEC("syscall") int start_watch(void *nothing) {
 SEC("raw_tp") int learn(struct bpf_raw_tracepoint_args *args) {
     uint32_t slot = args->args[0];
     if (slot >= STEERING_SLOTS) return 1;
-    uint64_t entry = as_number(&sockets) + bpf_core_field_offset(struct reuseport_array, ptrs) + slot * sizeof(uint64_t);
-    memory.seat[slot].address = as_number(READ(struct list_head, entry, next));
+    uint64_t entry = as_number(&sockets, &memory.number[1]) + bpf_core_field_offset(struct reuseport_array, ptrs) + slot * sizeof(uint64_t);
+    memory.seat[slot].address = as_number(READ(struct list_head, entry, next), &memory.number[1]);
     return 0;
 }
 

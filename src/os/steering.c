@@ -256,6 +256,35 @@ int steering_move_queue(struct steering *steering, unsigned slot, int fd, unsign
     return r;
 }
 
+// ---- watching queues
+
+int steering_watch(struct steering *steering, uint64_t patience_ns) {
+    if (steering->fd[STEERING_FD_WATCH] < 0) return -EOPNOTSUPP;
+    steering->memory->patience_ns = patience_ns;
+    if (patience_ns == 0) return 0;
+    LIBBPF_OPTS(bpf_test_run_opts, run);
+    int r = bpf_prog_test_run_opts(steering->fd[STEERING_FD_WATCH], &run);
+    return r != 0 ? r : run.retval != 0 ? -EIO : 0;
+}
+
+int steering_wake_fd(const struct steering *steering) { return steering->fd[STEERING_FD_WAKES]; }
+
+// A ring buffer's first page holds where the reader is, its second where the writer is. What was written says nothing.
+void steering_wake_take(struct steering *steering) {
+    size_t page = (size_t)sysconf(_SC_PAGESIZE);
+    int fd = steering->fd[STEERING_FD_WAKES];
+    unsigned long *reader = mmap(NULL, page, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+    const unsigned long *writer = mmap(NULL, page, PROT_READ, MAP_SHARED, fd, (off_t)page);
+    if (reader != MAP_FAILED && writer != MAP_FAILED)
+        __atomic_store_n(reader, __atomic_load_n(writer, __ATOMIC_ACQUIRE), __ATOMIC_RELEASE);
+    if (reader != MAP_FAILED) munmap(reader, page);
+    if (writer != MAP_FAILED) munmap((void *)writer, page);
+}
+
+uint64_t steering_waited_ns(const struct steering *steering, unsigned slot) {
+    return steering->memory->waits[slot] * steering->memory->patience_ns;
+}
+
 // ---- figures
 
 struct steering_counts steering_counts(const struct steering *steering, unsigned slot) {

@@ -37,8 +37,9 @@ enum steering_fd {
     STEERING_FD_LEARN,
     STEERING_FD_RECOUNT,
     STEERING_FD_COUNT_LINK,
-    STEERING_FD_WAKE,
     STEERING_FD_WATCH,
+    STEERING_FD_WATCHES,
+    STEERING_FD_WAKES,
     STEERING_FD_COUNT
 };
 
@@ -88,6 +89,15 @@ void steering_set_policy(struct steering *steering, enum steering_policy policy)
 // (may be NULL), -EAGAIN when no other slot is fit: nothing was done. The caller has frozen whoever may accept from it.
 // After another failure the socket does not listen any more: end its worker.
 int steering_move_queue(struct steering *steering, unsigned slot, int fd, unsigned *out_moved, struct pando_error *error);
+
+// From now on the kernel looks at the queues every `patience_ns` while anything waits in one, and makes the descriptor of
+// steering_wake_fd readable when a connection was found waiting at the head of the same queue twice: nothing was accepted
+// there for as long (to twice as long). Again at 2, 4, 8 ... times that, while it lasts. 0: no more. -EOPNOTSUPP.
+int steering_watch(struct steering *steering, uint64_t patience_ns);
+int steering_wake_fd(const struct steering *steering);  // borrowed; poll it, then steering_wake_take
+void steering_wake_take(struct steering *steering);     // not readable any more; look at the slots after this
+// For how long at least the slot's longest waiting connection has waited by the latest look, in steps of the patience.
+uint64_t steering_waited_ns(const struct steering *steering, unsigned slot);
 
 struct steering_counts steering_counts(const struct steering *steering, unsigned slot);
 // Sockets in the group that were never added here, a stranger's of the same uid for one; as of the latest connection.

@@ -49,7 +49,7 @@ static const char *last_words(char *log) {
 
 // What reads kernel memory, or watches the whole machine, needs CAP_PERFMON.
 static void choose_programs(struct bpf_object *object, unsigned slots, int sight) {
-    static const char *const name[] = {"learn", "recount", "count_anywhere"};
+    static const char *const name[] = {"learn", "recount", "count_anywhere", "start_watch"};
     bpf_map__set_max_entries(bpf_object__find_map_by_name(object, "sockets"), slots);
     for (size_t i = 0; i < sizeof name / sizeof name[0]; i++)
         bpf_program__set_autoload(bpf_object__find_program_by_name(object, name[i]), sight > 0);
@@ -101,6 +101,9 @@ static int take(const struct bpf_object *object, int sight, int out_fds[static S
         [STEERING_FD_CHOOSE] = program_of(object, "choose"),
         [STEERING_FD_LEARN] = sight > 0 ? program_of(object, "learn") : -1,
         [STEERING_FD_RECOUNT] = sight > 0 ? program_of(object, "recount") : -1,
+        [STEERING_FD_WATCH] = sight > 0 ? program_of(object, "start_watch") : -1,
+        [STEERING_FD_WATCHES] = map_of(object, "watches"),
+        [STEERING_FD_WAKES] = map_of(object, "wakes"),
         [STEERING_FD_COUNT_LINK] = link != NULL ? bpf_link__fd(link) : -1,
     };
     int r = duplicates(fds, out_fds);

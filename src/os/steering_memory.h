@@ -69,7 +69,7 @@ struct steering_memory {
     uint32_t members;     // sockets in the group, strangers included; 0 = not known
     int32_t moved_live;   // entries in the map `moved`
     uint32_t watching;    // the timer runs
-    uint64_t number;      // scratch
+    uint64_t number[2];   // scratch
     uint64_t turn[STEERING_EVENTS];
     uint64_t cursor[STEERING_EVENTS][STEERING_CLASSES];
     struct steering_bank bank[2];

@@ -39,6 +39,10 @@ void steering_set_policy(struct steering *steering, enum steering_policy policy)
 int steering_move_queue(struct steering *steering, unsigned slot, int fd, unsigned *out_moved, struct pando_error *error) {
     (void)steering, (void)slot, (void)fd, (void)out_moved, (void)error, abort();
 }
+int steering_watch(struct steering *steering, uint64_t patience_ns) { (void)steering, (void)patience_ns, abort(); }
+int steering_wake_fd(const struct steering *steering) { (void)steering, abort(); }
+void steering_wake_take(struct steering *steering) { (void)steering, abort(); }
+uint64_t steering_waited_ns(const struct steering *steering, unsigned slot) { (void)steering, (void)slot, abort(); }
 struct steering_counts steering_counts(const struct steering *steering, unsigned slot) { (void)steering, (void)slot, abort(); }
 unsigned steering_strangers(const struct steering *steering) { (void)steering, abort(); }
 int steering_recount(struct steering *steering) { (void)steering, abort(); }
