@@ -366,6 +366,7 @@ static __always_inline void account_move(struct sk_reuseport_md *ctx, uint32_t t
     if (from >= STEERING_SLOTS) return;
     __sync_fetch_and_add(&memory.tally[from].moved_out, 1);
     uint32_t state = moving->state;
+    if (!memory.counts) return;
     if (state != BPF_TCP_ESTABLISHED && state != BPF_TCP_CLOSE_WAIT && state != BPF_TCP_SYN_RECV) return;
     uint64_t cookie = bpf_get_socket_cookie((void *)moving);
     const uint32_t *known = bpf_map_lookup_elem(&moved, &cookie);

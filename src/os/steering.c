@@ -167,7 +167,7 @@ static int enter(struct steering *steering, uint32_t slot, int fd, struct pando_
     if (!known) r = bpf_map_update_elem(steering->fd[STEERING_FD_SOCKETS], &slot, &value, BPF_ANY);
     if (r == -EBUSY) return error_say(error, EBUSY, "slot %u: its socket has a place in this or another steering already", slot);
     if (r != 0) return error_set(error, -r, "slot %u: entering its socket (it must have SO_REUSEPORT)", slot);
-    learn(steering, slot);
+    if (steering->memory->cookie[slot] != cookie || steering->memory->seat[slot].address == 0) learn(steering, slot);
     steering->memory->cookie[slot] = cookie;
     return 0;
 }

@@ -10,8 +10,8 @@
 //     steering_set_weight(steering, 0, 0);      // worker 0 died or is stuck (frozen now): nothing more goes there,
 //     steering_move_queue(steering, 0, fd0, &count, &error);  // and what waits there goes to the others
 //
-// One `struct steering` an address. The kernel steers on without this process as long as somebody holds the descriptors
-// of steering_export; whoever has them can go on where this one stopped. Not for two threads at a time.
+// One `struct steering` an address. The kernel needs nobody to steer on; whoever holds the descriptors of steering_export can
+// go on where this process stopped. Not for two threads at a time.
 //
 // While no slot is fit connections wait in the lobby, else with the members in turn; none is refused.
 #pragma once
@@ -63,10 +63,12 @@ int steering_probe(struct pando_error *error);
 
 int steering_open(struct steering **out, const struct steering_options *options, struct pando_error *error);
 // Goes on with what another process opened. Consumes the descriptors (-1 = none), on failure too; -EPROTO: another
-// version's. Traffic is not disturbed. Afterwards steering_add each socket again: it repairs what was interrupted.
+// version's. Traffic is not disturbed. Afterwards steering_add each socket again, listening again if it did not, and
+// steering_remove the slots that are no more: that repairs what was interrupted.
 int steering_import(struct steering **out, int fds_take[static STEERING_FD_COUNT], struct pando_error *error);
 void steering_export(const struct steering *steering, int out_fds[static STEERING_FD_COUNT]);  // borrowed; -1 = none
-// The kernel goes on steering while a duplicate of the descriptors is open, and hashes over all members afterwards. NULL is fine.
+// The kernel goes on steering as it was told last, by the sockets alone; it counts and watches only while a duplicate of the
+// descriptors is open. NULL is fine.
 void steering_close(struct steering *steering);
 // What this steering cannot do here, as a sentence ("auto: ..."); "" = nothing. Static.
 const char *steering_lacks(const struct steering *steering);
@@ -85,9 +87,9 @@ unsigned steering_weight(const struct steering *steering, unsigned slot);
 void steering_set_lobby(struct steering *steering, int slot);  // where connections wait when no slot is fit; -1 = none
 void steering_set_policy(struct steering *steering, enum steering_policy policy);
 
-// Moves what waits in the slot's queue to fit slots; handshakes under way follow as they end. 0 with how many went at once
-// (may be NULL), -EAGAIN when no other slot is fit: nothing was done. The caller has frozen whoever may accept from it.
-// After another failure the socket does not listen any more: end its worker.
+// Moves what waits in the slot's queue to fit slots; handshakes under way still end in this one, as after steering away.
+// 0 with how many went (may be NULL), -EAGAIN when no other slot is fit: nothing was done. The caller has frozen whoever may
+// accept from it. After another failure the socket does not listen any more: end its worker.
 int steering_move_queue(struct steering *steering, unsigned slot, int fd, unsigned *out_moved, struct pando_error *error);
 
 // From now on the kernel looks at the queues every `patience_ns` while anything waits in one, and makes the descriptor of
@@ -104,5 +106,5 @@ struct steering_counts steering_counts(const struct steering *steering, unsigned
 // One of our own between listen and steering_add counts too: ask twice. 0 also when that is not known.
 unsigned steering_strangers(const struct steering *steering);
 // Compares the live counts with the connections there are, and corrects those of slots where nothing opened or closed
-// meanwhile. How many were wrong, or -errno.
+// meanwhile. Takes tens of ms. How many were wrong, or -errno.
 int steering_recount(struct steering *steering);
