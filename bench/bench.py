@@ -40,8 +40,8 @@ def progress(text):
 
 def in_rounds(rounds, peers, measure):
     """{peer: [its sample of each round]}; every second round in the opposite order. A measurement that something else disturbed
-    is repeated (the least disturbed counts), but only as often as there are rounds: a busy machine must not make it endless."""
-    samples, repeats_left = {peer: [] for peer in peers}, rounds
+    is repeated (the least disturbed counts), but not often: a busy machine must not make it endless."""
+    samples, repeats_left = {peer: [] for peer in peers}, rounds // 2
     for turn in range(rounds):
         for peer in list(peers) if turn % 2 == 0 else reversed(list(peers)):
             sample = measure(peers[peer])

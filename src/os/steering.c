@@ -251,7 +251,9 @@ int steering_move_queue(struct steering *steering, unsigned slot, int fd, unsign
         memory->moving = STEERING_SLOTS;
         return error_set(error, -r, "slot %u: listening again after its queue was moved", slot);
     }
-    r = steering_add(steering, slot, fd, error);
+    r = enter(steering, slot, fd, error);
+    memory->moving = STEERING_SLOTS;
+    steering_bank_turn(memory);
     if (out_moved != NULL) *out_moved = (unsigned)(memory->tally[slot].moved_out - before);
     return r;
 }
