@@ -28,9 +28,9 @@ static bool process_is_not_stopped(pid_t pid, void *arg) {
     return *stopped;
 }
 
-bool pool_group_is_stopped(struct pool *pool, pid_t pgrp) {
+bool pool_group_is_stopped(const struct procinfo_groups *groups, pid_t pgrp) {
     bool stopped = true;
-    procinfo_groups_each(pool_groups(pool), pgrp, process_is_not_stopped, &stopped);
+    procinfo_groups_each(groups, pgrp, process_is_not_stopped, &stopped);
     return stopped;
 }
 
@@ -75,7 +75,7 @@ static uint64_t last_word_ns(const struct pool *pool) {
 static void look_frozen(struct pool *pool, struct worker *worker, uint64_t now_ns) {
     struct record_worker *record = worker->record;
     record->next_look_ns = now_ns + FREEZE_LOOK_NS;
-    bool stopped = pool_group_is_stopped(pool, record->pid);
+    bool stopped = pool_group_is_stopped(pool_groups(pool), record->pid);
     if (stopped) steer_move_queues(&pool->listeners, worker->slot);
     if (stopped && may_stop(pool, worker)) {
         tell(pool, worker);

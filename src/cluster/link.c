@@ -27,6 +27,11 @@ static int receive(struct link *link, bool wait, struct keeper_message *out, int
     while (!link->gone) {
         size_t count;
         int r = channel_receive(link->fd, out, fds, 2, &count);
+        if (r == 1 && out->verb == KEEPER_REPLY && link->owed > 0) {
+            link->owed--;
+            for (int i = 0; i < 2; i++) fd_close(&fds[i]);
+            continue;
+        }
         if (r == 1) return 1;
         if (r != -EAGAIN && r != -EINTR) link->gone = true;
         if (r == -EAGAIN && !wait) return 0;
@@ -55,8 +60,7 @@ static int await_reply(struct link *link, struct keeper_message *out, int fds[2]
     }
 }
 
-static int call(struct link *link, const struct keeper_message *request, const int *fds, size_t fd_count,
-                struct keeper_message *out, int out_fds[2]) {
+static int send_request(struct link *link, const struct keeper_message *request, const int *fds, size_t fd_count) {
     int r;
     while (!link->gone && (r = channel_send(link->fd, request, fds, fd_count)) != 0) {
         struct pollfd room = {.fd = link->fd, .events = POLLOUT};
@@ -67,7 +71,19 @@ static int call(struct link *link, const struct keeper_message *request, const i
         else
             return r;
     }
-    return link->gone ? -EPIPE : await_reply(link, out, out_fds);
+    return link->gone ? -EPIPE : 0;
+}
+
+static int call(struct link *link, const struct keeper_message *request, const int *fds, size_t fd_count,
+                struct keeper_message *out, int out_fds[2]) {
+    int r = send_request(link, request, fds, fd_count);
+    return r != 0 ? r : await_reply(link, out, out_fds);
+}
+
+static int post(struct link *link, const struct keeper_message *request, const int *fds, size_t fd_count) {
+    int r = send_request(link, request, fds, fd_count);
+    link->owed += r == 0;
+    return r;
 }
 
 static int call_plain(struct link *link, const struct keeper_message *request, const int *fds, size_t fd_count) {
@@ -85,8 +101,12 @@ int link_hold(struct link *link, enum held_kind kind, uint64_t key, int fd) {
     return call_plain(link, &(struct keeper_message){.verb = KEEPER_HOLD, .kind = kind, .key = key}, &fd, 1);
 }
 
+int link_post_hold(struct link *link, enum held_kind kind, uint64_t key, int fd) {
+    return post(link, &(struct keeper_message){.verb = KEEPER_HOLD, .kind = kind, .key = key}, &fd, 1);
+}
+
 int link_drop(struct link *link, enum held_kind kind, uint64_t key) {
-    return call_plain(link, &(struct keeper_message){.verb = KEEPER_DROP, .kind = kind, .key = key}, NULL, 0);
+    return post(link, &(struct keeper_message){.verb = KEEPER_DROP, .kind = kind, .key = key}, NULL, 0);
 }
 
 int link_spawn(struct link *link, uint64_t token, int plan, const int *fds, size_t fd_count, pid_t *out_pid, int *out_pidfd,
@@ -129,11 +149,11 @@ int link_kill(struct link *link, pid_t pid, int signo, bool to_group) {
 }
 
 int link_forget(struct link *link, pid_t pid) {
-    return call_plain(link, &(struct keeper_message){.verb = KEEPER_FORGET, .pid = pid}, NULL, 0);
+    return post(link, &(struct keeper_message){.verb = KEEPER_FORGET, .pid = pid}, NULL, 0);
 }
 
 int link_heard(struct link *link, int signo) {
-    return call_plain(link, &(struct keeper_message){.verb = KEEPER_HEARD, .signo = signo}, NULL, 0);
+    return post(link, &(struct keeper_message){.verb = KEEPER_HEARD, .signo = signo}, NULL, 0);
 }
 
 int link_quit(struct link *link, int exit_code) {

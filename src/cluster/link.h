@@ -21,6 +21,7 @@ struct link_event {
 struct link {
     int fd;  // owned
     bool gone;
+    unsigned owed;  // replies to posted requests that are still to come, in front of all others
     struct link_event *first, **last;  // events kept while a reply was waited for; owned
 };
 
@@ -30,6 +31,8 @@ void link_deinit(struct link *link);
 // CHILD and HELD entries are reported as events first.
 int link_hello(struct link *link);
 int link_hold(struct link *link, enum held_kind kind, uint64_t key, int fd);
+// Posted: done in order with everything else, the answer is not waited for. What they do cannot fail in a way that matters.
+int link_post_hold(struct link *link, enum held_kind kind, uint64_t key, int fd);
 int link_drop(struct link *link, enum held_kind kind, uint64_t key);
 // 0 with the new pid, its pidfd and notification listener (-1 = none), the caller's; or -errno with the stage that failed.
 int link_spawn(struct link *link, uint64_t token, int plan, const int *fds, size_t fd_count, pid_t *out_pid, int *out_pidfd,
@@ -37,7 +40,7 @@ int link_spawn(struct link *link, uint64_t token, int plan, const int *fds, size
 int link_peek(struct link *link, pid_t pid, uint64_t address, void *out, size_t len);  // bytes read
 int link_getfd(struct link *link, pid_t pid, int fd);                                  // new fd
 int link_kill(struct link *link, pid_t pid, int signo, bool to_group);
-int link_forget(struct link *link, pid_t pid);
+int link_forget(struct link *link, pid_t pid);  // posted, as link_drop and link_heard are
 int link_heard(struct link *link, int signo);
 int link_quit(struct link *link, int exit_code);
 

@@ -426,9 +426,17 @@ static uint64_t next_deadline(const struct pool *pool, uint64_t now_ns) {
 
 // What is frozen was frozen in an earlier tick: nobody can have joined its group since.
 const struct procinfo_groups *pool_groups(struct pool *pool) {
-    if (!pool->groups_known) procinfo_groups_read(&pool->groups);
+    if (!pool->groups_known) {
+        procinfo_groups_read(&pool->groups);
+        pool->groups_ns = clock_now_ns();
+    }
     pool->groups_known = true;
     return &pool->groups;
+}
+
+const struct procinfo_groups *pool_recent_groups(struct pool *pool) {
+    bool recent = pool->groups_ns != 0 && clock_now_ns() - pool->groups_ns < CLOCK_S;
+    return recent ? &pool->groups : pool_groups(pool);
 }
 
 uint64_t pool_tick(struct pool *pool, uint64_t now_ns) {

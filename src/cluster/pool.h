@@ -51,6 +51,7 @@ struct pool {
     bool finished;    // the hook was called
     bool unpark_due;
     struct procinfo_groups groups;  // owned; read at most once a tick
+    uint64_t groups_ns;  // when
     bool groups_known;
     char why[PANDO_ERROR_TEXT_SIZE];  // the instance gives up; "" = it was asked to stop
     char restart_why[160];            // `pando restart` was given up; "" = it was not
@@ -98,8 +99,9 @@ void pool_judge(struct pool *pool, uint64_t now_ns);  // judge.c: how do its pro
 void pool_unpark(struct pool *pool);  // what parked calls wait for may be there: the next tick decides them again
 uint64_t pool_rescue(struct pool *pool, uint64_t now_ns);  // rescue.c: queues that do not move; when to look again
 void pool_on_queues(struct pool *pool);                    // `queue_epoll` is readable
-bool pool_group_is_stopped(struct pool *pool, pid_t pgrp);
+bool pool_group_is_stopped(const struct procinfo_groups *groups, pid_t pgrp);
 const struct procinfo_groups *pool_groups(struct pool *pool);  // who is in which process group, as of this tick
+const struct procinfo_groups *pool_recent_groups(struct pool *pool);  // the same, up to a second old
 void pool_freeze(struct pool *pool, struct worker *worker, uint64_t now_ns);
 void pool_update_live(struct pool *pool, struct worker *worker);  // tells steering whether this slot is fit
 void pool_drain_look(struct pool *pool, struct worker *worker, uint64_t now_ns);  // drain.c

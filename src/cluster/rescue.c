@@ -26,7 +26,8 @@
 #define FREEZE_PATIENCE_NS (50 * CLOCK_MS)  // a thread in uninterruptible sleep does not stop: it is let go
 #define RESCUE_AGAIN_NS (100 * CLOCK_MS)
 #define PROBE_NS CLOCK_S  // where it cannot be seen to wait (another thread than the first accepts), one connection is risked
-enum { EVENTS_A_TURN = 64, EVIDENCE_SIZE = 1024 };
+#define STARVED_NS (200 * CLOCK_MS)  // starved for longer than that: whoever waits there is given to somebody else after all
+enum { EVENTS_A_TURN = 64, EVIDENCE_SIZE = 1024, STARVED_PART = 4 };
 
 // ---- watching
 
@@ -39,6 +40,14 @@ static uint64_t accepted(const struct steer_numbers *numbers) {
     return numbers->total - numbers->moved_away - (uint64_t)numbers->queued;
 }
 
+static void begin_watching(struct worker *worker, const struct steer_numbers *numbers, uint64_t now_ns) {
+    struct procinfo info = {0};
+    procinfo_read(worker->record->pid, &info);
+    worker->record->queued_ns = now_ns;
+    worker->record->accepted = accepted(numbers);
+    if (worker->record->stuck_ns == 0) worker->record->stuck_cpu_ns = info.cpu_ns;
+}
+
 void pool_on_queues(struct pool *pool) {
     struct epoll_event events[EVENTS_A_TURN];
     int count = epoll_wait(pool->listeners.queue_epoll, events, EVENTS_A_TURN, 0);
@@ -48,8 +57,7 @@ void pool_on_queues(struct pool *pool) {
         struct worker *worker = &pool->worker[row->slot];
         struct steer_numbers numbers = steer_numbers(&pool->listeners, row->slot);
         if (worker->record->queued_ns != 0) continue;
-        worker->record->queued_ns = clock_now_ns();
-        worker->record->accepted = accepted(&numbers);
+        begin_watching(worker, &numbers, clock_now_ns());
     }
     if (count > 0) pool->hooks.changed(pool->arg);
 }
@@ -61,20 +69,25 @@ static void watch_again(struct pool *pool, const struct worker *worker) {
 
 // ---- stuck
 
-static bool somebody_is_better_off(const struct pool *pool, const struct worker *stuck, int queued) {
+static bool somebody_is_free(const struct pool *pool, const struct worker *stuck) {
     for (uint32_t i = 0; i < pool->record->slot_end; i++) {
         const struct worker *other = &pool->worker[i];
         if (other == stuck || worker_state(other) != WORKER_SERVING || other->record->steered_away) continue;
-        if (steer_numbers(&pool->listeners, other->slot).queued < queued) return true;
+        if (steer_numbers(&pool->listeners, other->slot).queued == 0) return true;
     }
     return false;
 }
 
+// Ready to run, and did not get the processor: on a machine that is all busy, moving its queue helps nobody.
+static bool is_starved(const struct worker *worker, uint64_t now_ns) {
+    struct procinfo info;
+    uint64_t waited_ns = now_ns - worker->record->queued_ns;
+    return procinfo_read(worker->record->pid, &info) == 0 && info.state == 'R' &&
+           info.cpu_ns - worker->record->stuck_cpu_ns < waited_ns / STARVED_PART && waited_ns < STARVED_NS;
+}
+
 static void begin_stuck(struct worker *worker, uint64_t now_ns) {
-    struct procinfo info = {0};
-    procinfo_read(worker->record->pid, &info);
     worker->record->stuck_ns = worker->record->queued_ns;
-    worker->record->stuck_cpu_ns = info.cpu_ns;
     worker->record->rescue_ns = now_ns;
 }
 
@@ -96,20 +109,25 @@ static void end_stuck(struct pool *pool, struct worker *worker) {
     watch_again(pool, worker);
 }
 
-static void try_rescue(struct pool *pool, struct worker *worker, int queued, uint64_t now_ns) {
-    if (pool->launch->no_rescue || now_ns < worker->record->rescue_ns || !somebody_is_better_off(pool, worker, queued)) return;
+// The group as it was a second ago will do, as long as its first process is looked at: all of it was sent the signal.
+static bool group_is_stopped(struct pool *pool, const struct worker *worker) {
+    return procinfo_all_stopped(worker->record->pid) && pool_group_is_stopped(pool_recent_groups(pool), worker->record->pid);
+}
+
+static void try_rescue(struct pool *pool, struct worker *worker, uint64_t now_ns) {
+    if (pool->launch->no_rescue || now_ns < worker->record->rescue_ns || !somebody_is_free(pool, worker)) return;
     steer_away(pool, worker, true);
     worker->record->rescue_ns = now_ns + RESCUE_AGAIN_NS;
     uint64_t hang_ns = pool->launch->hang_timeout_ns;
     worker->record->probe_ns = now_ns + (hang_ns > 0 && hang_ns < PROBE_NS ? hang_ns : PROBE_NS);
-    if (pool_group_is_stopped(pool, worker->record->pid))  // by a debugger: it stays stopped, and is as good as frozen
+    if (group_is_stopped(pool, worker))  // by a debugger: it stays stopped, and is as good as frozen
         steer_move_queues(&pool->listeners, worker->slot);
     else
         pool_freeze(pool, worker, now_ns);
 }
 
 static void finish_rescue(struct pool *pool, struct worker *worker, uint64_t now_ns) {
-    bool stopped = pool_group_is_stopped(pool, worker->record->pid);
+    bool stopped = group_is_stopped(pool, worker);
     if (!stopped && now_ns - worker->record->frozen_ns < FREEZE_PATIENCE_NS) return;
     if (stopped) steer_move_queues(&pool->listeners, worker->slot);
     pool_thaw(pool, worker);
@@ -167,7 +185,7 @@ static void look_stuck(struct pool *pool, struct worker *worker, const struct st
     if (waited && procinfo_read(worker->record->pid, &info) == 0 && is_hung(pool, worker, &info, now_ns))
         replace(pool, worker, &info, now_ns);
     else if (waited)
-        try_rescue(pool, worker, numbers->queued, now_ns);
+        try_rescue(pool, worker, now_ns);
     else if (numbers->queued == 0 && now_ns >= worker->record->probe_ns)
         probe(pool, worker);
 }
@@ -181,9 +199,8 @@ static void look(struct pool *pool, struct worker *worker, uint64_t now_ns) {
         record->queued_ns = 0;
         watch_again(pool, worker);
     } else if (accepted(&numbers) > record->accepted) {
-        record->accepted = accepted(&numbers);
-        record->queued_ns = now_ns;
-    } else if (now_ns - record->queued_ns >= pool->launch->rescue_after_ns) {
+        begin_watching(worker, &numbers, now_ns);
+    } else if (now_ns - record->queued_ns >= pool->launch->rescue_after_ns && !is_starved(worker, now_ns)) {
         begin_stuck(worker, now_ns);
         look_stuck(pool, worker, &numbers, now_ns);
     }

@@ -66,11 +66,11 @@ static int make_pipes(struct start *start) {
     struct link *link = start->pool->link;
     int r = make_pipe(&start->near.out, &start->far_out);
     if (r == 0) r = make_pipe(&start->near.err, &start->far_err);
-    if (r == 0) r = link_hold(link, HELD_OUTPUT, start->token << 1, start->near.out);
-    if (r == 0) r = link_hold(link, HELD_OUTPUT, start->token << 1 | 1, start->near.err);
+    if (r == 0) r = link_post_hold(link, HELD_OUTPUT, start->token << 1, start->near.out);
+    if (r == 0) r = link_post_hold(link, HELD_OUTPUT, start->token << 1 | 1, start->near.err);
     if (r != 0 || start->pool->launch->ready != LAUNCH_READY_FD) return r;
     r = make_pipe(&start->near.ready_pipe, &start->far_ready);
-    return r != 0 ? r : link_hold(link, HELD_READY_PIPE, start->token, start->near.ready_pipe);
+    return r != 0 ? r : link_post_hold(link, HELD_READY_PIPE, start->token, start->near.ready_pipe);
 }
 
 static void drop_pipes(struct start *start) {

@@ -81,7 +81,7 @@ unsigned notify_filter_flags(void) {
 int notify_receive(int listener, struct seccomp_notif *out) {
     struct pollfd poll_fd = {.fd = listener, .events = POLLIN};
     if (poll(&poll_fd, 1, 0) < 0) return -errno;
-    if ((poll_fd.revents & POLLIN) == 0) return 0;
+    if ((poll_fd.revents & POLLIN) == 0) return (poll_fd.revents & (POLLHUP | POLLERR)) != 0 ? -EPIPE : 0;
     memset(out, 0, sizeof *out);
     if (ioctl(listener, SECCOMP_IOCTL_NOTIF_RECV, out) == 0) return 1;
     int error = errno;

@@ -18,8 +18,8 @@ int notify_filter_build(enum notify_filter kind, struct sock_filter **out, size_
 // Flags for seccomp(2): NEW_LISTENER and, where the kernel knows them, WAIT_KILLABLE_RECV and SPEC_ALLOW.
 unsigned notify_filter_flags(void);
 
-// Receives the next notification into `out` (zeroed first). 1 = got it; 0 = none now, or every process it watched is gone;
-// -errno. The caller has polled: this call can block when the target vanishes in between.
+// Receives the next notification into `out` (zeroed first). 1 = got it; 0 = none now; -EPIPE = every process
+// it watched is gone; other -errno. The caller has polled: this call can block when the target vanishes in between.
 int notify_receive(int listener, struct seccomp_notif *out);
 // True while the process still waits for this answer: to be asked after every read of its memory.
 bool notify_valid(int listener, uint64_t id);

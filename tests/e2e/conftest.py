@@ -16,6 +16,10 @@ TEST_LIMIT_S = 90 * (10 if harness.NIGHTLY else 1)
 
 
 def pytest_configure(config):
+    # A shell that puts us into the background has us ignore these, and a shell below Pando could not trap them then.
+    for signo in (signal.SIGINT, signal.SIGQUIT):
+        if signal.getsignal(signo) == signal.SIG_IGN:
+            signal.signal(signo, signal.SIG_DFL)
     config.addinivalue_line("markers", "limit(seconds): a time limit of the test's own")
     if not harness.PANDO.exists() and not os.environ.get("PYTEST_XDIST_WORKER"):
         pytest.exit(f"{harness.PANDO} is not built: run `make test`, or build and set PANDO_BUILD", returncode=3)

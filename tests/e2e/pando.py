@@ -390,14 +390,16 @@ def peers_inside(pid):
             if copy < 0:
                 continue
             try:
-                with socket.socket(fileno=copy) as sock:
-                    host, port = sock.getpeername()[:2]
-                    peers.add((host.removeprefix("::ffff:"), port))
-            except (OSError, ValueError, TypeError):
+                sock = socket.socket(fileno=copy)
+            except OSError:  # not a socket: the copy is still ours to close
+                os.close(copy)
+                continue
+            with sock:
                 try:
-                    os.close(copy)
-                except OSError:
-                    pass
+                    host, port = sock.getpeername()[:2]
+                except (OSError, ValueError):  # a listener, or a socket of another kind
+                    continue
+                peers.add((host.removeprefix("::ffff:"), port))
     finally:
         os.close(pidfd)
     return peers
