@@ -386,7 +386,6 @@ static void on_start_late(struct pool *pool, struct worker *worker) {
                  worker->slot, record->pid, limit);
         become_ready(pool, worker);
     } else {
-        record->warned = true;
         snprintf(why, sizeof why, "not ready after %s (--ready-timeout): kept running, it may still come", limit);
         pool_move(pool, worker, WORKER_EVENT_DEADLINE, CLOCK_NEVER, why);
         if (pool->launch->detach && !pool->record->up_told && !pool->record->ever_ready) pool_give_up(pool, 1, why);

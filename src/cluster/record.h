@@ -48,12 +48,10 @@ struct record_worker {
     bool wanted;         // the slot shall have a worker
     bool restart_due;    // `pando restart` has not come to it yet
     bool restarting;     // ended for that; its successor is not ready yet
-    bool warned;         // its ready time-out was reported
     bool frozen;         // stopped by us: thaw it, whatever happens
     bool told;           // draining: it has got its stop signal
     bool ready_sign;     // READY=1 or the newline came
     bool steered_away;   // stuck: nothing new goes there until it waits for connections again
-    bool hides;          // while it starts: its memory could not be read
 };
 
 // What a program bound: one SO_REUSEPORT group, or one unix path.
@@ -106,8 +104,7 @@ struct record {
     uint64_t generation_first_ns;   // its first listen
     uint64_t generation_first_token;
     uint64_t scout_token;  // where sockets are handed out: the worker that binds alone until it listens
-    uint64_t lines_lost;
-    bool ever_ready, stopping, stop_now, port_zero_warned, unknown_warned, up_told;
+    bool ever_ready, stopping, port_zero_warned, unknown_warned, up_told;
     bool interrupted;  // one INT was heard: the next one means at once
     int32_t exit_code;
     uint64_t notified_token;        // whose notification is in `notified`; 0 = none is being answered

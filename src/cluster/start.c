@@ -195,7 +195,7 @@ int pool_start_process(struct pool *pool, struct worker *worker, struct pando_er
     record->intercept = pool->record->intercept;
     record->started_ns = clock_now_ns();
     record->first_listen_ns = record->addresses = 0;
-    record->warned = record->told = record->frozen = record->ready_sign = record->hides = false;
+    record->told = record->frozen = record->ready_sign = false;
     r = spawn_it(&start, error, out_exit_code);
     if (r != 0) {
         drop_pipes(&start);
