@@ -131,7 +131,7 @@ static int plan_map_memfd(int memfd, struct plan **out_plan) {
 }
 
 int plan_map(int memfd, struct plan **out_plan, char ***out_argv, char ***out_envp) {
-    struct plan *plan;
+    struct plan *plan = NULL;
     int err = plan_map_memfd(memfd, &plan);
     if (err) return err;
     char **argv = NULL, **envp = NULL;

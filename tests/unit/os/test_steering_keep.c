@@ -1,12 +1,17 @@
 // SPDX-License-Identifier: MIT
 // A steering outlives the process that opened it, and does with fewer rights what can be done with them.
+#include <linux/bpf.h>
 #include <linux/capability.h>
 #include <signal.h>
 #include <sys/mman.h>
 #include <sys/mount.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 
+#include <bpf/bpf.h>
+
+#include "cpus.h"
 #include "steering_group.h"
 
 #ifndef CAP_PERFMON
@@ -313,6 +318,84 @@ static void everything(void **state) {
     check_counts(group);
 }
 
+// ---- beside others in the cgroup
+
+static bool first_v2(const char *dir, bool is_v2, void *arg) {
+    if (is_v2) snprintf(arg, PATH_MAX, "%s", dir);
+    return !is_v2;
+}
+
+// Into a cgroup of this test's own.
+static int enter_cgroup(char *out_dir) {
+    char base[PATH_MAX] = "", procs[PATH_MAX + 16], pid[16];
+    cpus_cgroup_each("/proc", "", "", first_v2, base);
+    snprintf(out_dir, PATH_MAX, "%.3000s/pando-test-%d", base, getpid());
+    if (base[0] == '\0' || mkdir(out_dir, 0755) != 0) return -1;
+    snprintf(procs, sizeof procs, "%s/cgroup.procs", out_dir);
+    snprintf(pid, sizeof pid, "%d", getpid());
+    group_setting(procs, pid);
+    return open(out_dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+}
+
+static void leave_cgroup(char *dir) {
+    char procs[PATH_MAX + 16], pid[16];
+    snprintf(pid, sizeof pid, "%d", getpid());
+    char *slash = strrchr(dir, '/');
+    *slash = '\0';
+    snprintf(procs, sizeof procs, "%s/cgroup.procs", dir);
+    *slash = '/';
+    group_setting(procs, pid);
+    rmdir(dir);
+}
+
+// A sock_ops program that takes all callbacks away from each new connection, or does nothing.
+static int other_program(bool takes_callbacks) {
+    const struct bpf_insn nothing[] = {{.code = BPF_ALU64 | BPF_MOV | BPF_K, .dst_reg = BPF_REG_0, .imm = 1}, {.code = BPF_JMP | BPF_EXIT}};
+    const struct bpf_insn takes[] = {
+        {.code = BPF_LDX | BPF_MEM | BPF_W, .dst_reg = BPF_REG_2, .src_reg = BPF_REG_1, .off = offsetof(struct bpf_sock_ops, op)},
+        {.code = BPF_JMP | BPF_JNE | BPF_K, .dst_reg = BPF_REG_2, .off = 2, .imm = BPF_SOCK_OPS_PASSIVE_ESTABLISHED_CB},
+        {.code = BPF_ALU64 | BPF_MOV | BPF_K, .dst_reg = BPF_REG_2, .imm = 0},
+        {.code = BPF_JMP | BPF_CALL, .imm = BPF_FUNC_sock_ops_cb_flags_set},
+        nothing[0], nothing[1]};
+    int fd = takes_callbacks ? bpf_prog_load(BPF_PROG_TYPE_SOCK_OPS, "other", "MIT", takes, sizeof takes / sizeof takes[0], NULL)
+                             : bpf_prog_load(BPF_PROG_TYPE_SOCK_OPS, "other", "MIT", nothing, 2, NULL);
+    assert_true(fd >= 0);
+    return fd;
+}
+
+static void with_another(bool takes_callbacks, unsigned flags) {
+    char dir[PATH_MAX];
+    scoped_fd cgroup = enter_cgroup(dir);
+    if (cgroup < 0) {
+        print_message("skipped: no cgroup v2 of one's own\n");
+        return;
+    }
+    scoped_fd other = other_program(takes_callbacks);
+    if (flags != BPF_F_ALLOW_MULTI) assert_int_equal(bpf_prog_attach(other, cgroup, BPF_CGROUP_SOCK_OPS, flags), 0);
+    struct group *group = group_open(AF_INET, STEERING_AUTO, 4, 1);
+    if (flags == BPF_F_ALLOW_MULTI) assert_int_equal(bpf_prog_attach(other, cgroup, BPF_CGROUP_SOCK_OPS, flags), 0);  // after ours
+    assert_string_equal(steering_lacks(group->steering), "");
+    if (takes_callbacks) {
+        for (int i = 0; i < 8; i++) group_where(group);
+        for (int i = 0; i < 4; i++) assert_int_equal(group_live(group, i), 2);  // wrong: nobody was told of their end
+        assert_int_equal(steering_recount(group->steering), 4);
+        for (int i = 0; i < 4; i++) assert_int_equal(group_live(group, i), 0);
+    } else {
+        check_counts(group);
+    }
+    bpf_prog_detach2(other, cgroup, BPF_CGROUP_SOCK_OPS);
+    group_close(group);
+    leave_cgroup(dir);
+}
+
+static void beside_another(void **state) { (void)state, with_another(false, BPF_F_ALLOW_MULTI); }
+static void below_an_exclusive_one(void **state) { (void)state, with_another(false, 0); }
+static void beside_one_that_takes_callbacks(void **state) { (void)state, with_another(true, BPF_F_ALLOW_MULTI); }
+
+static void another_program_in_the_cgroup_does_not_matter(void **state) { (void)state, in_child(beside_another); }
+static void an_exclusive_program_in_the_cgroup_is_gone_round(void **state) { (void)state, in_child(below_an_exclusive_one); }
+static void counts_that_another_program_spoils_are_put_right(void **state) { (void)state, in_child(beside_one_that_takes_callbacks); }
+
 static void with_all_rights_nothing_is_lacking(void **state) { (void)state, in_child(everything); }
 static void without_perfmon_auto_goes_by_open_connections(void **state) { (void)state, in_child(without_perfmon); }
 static void without_cap_bpf_the_reason_is_said(void **state) { (void)state, in_child(without_cap_bpf); }
@@ -333,6 +416,9 @@ int main(void) {
         cmocka_unit_test(without_net_admin_the_reason_is_said),
         cmocka_unit_test(without_a_cgroup_connections_are_counted_all_the_same),
         cmocka_unit_test(with_neither_auto_takes_turns),
+        cmocka_unit_test(another_program_in_the_cgroup_does_not_matter),
+        cmocka_unit_test(an_exclusive_program_in_the_cgroup_is_gone_round),
+        cmocka_unit_test(counts_that_another_program_spoils_are_put_right),
     };
     return cmocka_run_group_tests(tests, group_namespace, NULL);
 }
