@@ -87,6 +87,9 @@ bench:
 	@$(MAKE) --no-print-directory build-release/build.ninja
 	@$(NINJA) -C build-release
 	@$(PYTHON) bench/bench.py --build build-release
+	@$(PYTHON) bench/balance.py --build build-release
+	@build-release/bench/steering_cost || true
+	@bench/http/all.sh build-release
 
 deps:
 	@tools/deps.sh test
@@ -98,10 +101,10 @@ install: all
 
 build/build.ninja:
 	@tools/deps.sh run
-	@$(MESON) setup build
+	@$(MESON) setup build $(if $(CI),-Dwerror=true)
 
 build-asan/build.ninja:
-	@$(MESON) setup build-asan -Db_sanitize=address,undefined -Db_lundef=false
+	@$(MESON) setup build-asan $(if $(CI),-Dwerror=true) -Db_sanitize=address,undefined -Db_lundef=false
 
 build-release/build.ninja:
 	@$(MESON) setup build-release --buildtype=release

@@ -285,7 +285,7 @@ static void let_go_of_process(struct pool *pool, struct worker *worker) {
     record->token = 0;
     record->parked.id = 0;
     record->frozen = record->steered_away = false;
-    record->stuck_ns = record->queued_ns = record->rescue_ns = 0;
+    record->stuck_ns = record->queued_ns = record->rescue_ns = record->arm_ns = 0;
     for (int a = 0; a < RECORD_ADDRESS_MAX; a++) {
         struct record_address *at = &pool->record->address[a];
         if ((record->addresses >> a & 1) != 0 && at->at.any.sa_family == AF_UNIX && !pool->record->stopping)

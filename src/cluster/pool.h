@@ -53,6 +53,7 @@ struct pool {
     struct procinfo_groups groups;  // owned; read at most once a tick
     uint64_t groups_ns;  // when
     bool groups_known;
+    bool rescue_runs;  // its timer does: what begins to wait is looked at with the rest
     char why[PANDO_ERROR_TEXT_SIZE];  // the instance gives up; "" = it was asked to stop
     char restart_why[160];            // `pando restart` was given up; "" = it was not
 };

@@ -41,6 +41,9 @@ struct record_worker {
     uint64_t stuck_cpu_ns;     // processor time it had used by then
     uint64_t accepted;         // from its queues, as far as it can be told; to see whether they move
     uint64_t queued_ns;        // since when its queues have not moved; 0 = nothing waits
+    uint64_t armed_ns;         // when its queues were last told to report
+    uint64_t arm_ns;           // when they are to be told again; 0 = they are, or something waits
+    uint64_t arm_wait_ns;      // how long that is put off: where connections come all the time, looking can be rare
     uint64_t rescue_ns;        // when the next rescue may be tried
     uint64_t probe_ns;         // when it gets a connection again, to see what becomes of it
     int32_t last_status;       // as from waitpid(2)

@@ -24,6 +24,8 @@
 #define LOOK_NS (10 * CLOCK_MS)
 #define FREEZE_LOOK_NS (CLOCK_MS / 2)
 #define FREEZE_PATIENCE_NS (50 * CLOCK_MS)  // a thread in uninterruptible sleep does not stop: it is let go
+#define BUSY_NS (2 * CLOCK_MS)        // something waits again so soon: then
+#define ARM_LAST_NS (80 * CLOCK_MS)  // it is asked less often, at most this long
 #define RESCUE_AGAIN_NS (100 * CLOCK_MS)
 #define PROBE_NS CLOCK_S  // where it cannot be seen to wait (another thread than the first accepts), one connection is risked
 #define STARVED_NS (200 * CLOCK_MS)  // starved for longer than that: whoever waits there is given to somebody else after all
@@ -33,7 +35,7 @@ enum { EVENTS_A_TURN = 64, EVIDENCE_SIZE = 1024, STARVED_PART = 4 };
 
 static bool is_watched(const struct worker *worker) {
     const struct record_worker *record = worker->record;
-    return worker_state(worker) == WORKER_SERVING && (record->queued_ns != 0 || record->steered_away || record->frozen);
+    return worker_state(worker) == WORKER_SERVING && (record->queued_ns != 0 || record->arm_ns != 0 || record->steered_away || record->frozen);
 }
 
 static uint64_t accepted(const struct steer_numbers *numbers) {
@@ -41,11 +43,9 @@ static uint64_t accepted(const struct steer_numbers *numbers) {
 }
 
 static void begin_watching(struct worker *worker, const struct steer_numbers *numbers, uint64_t now_ns) {
-    struct procinfo info = {0};
-    procinfo_read(worker->record->pid, &info);
     worker->record->queued_ns = now_ns;
     worker->record->accepted = accepted(numbers);
-    if (worker->record->stuck_ns == 0) worker->record->stuck_cpu_ns = info.cpu_ns;
+    if (worker->record->stuck_ns == 0) worker->record->stuck_cpu_ns = procinfo_cpu_clock_ns(worker->record->pid);
 }
 
 void pool_on_queues(struct pool *pool) {
@@ -57,12 +57,17 @@ void pool_on_queues(struct pool *pool) {
         struct worker *worker = &pool->worker[row->slot];
         struct steer_numbers numbers = steer_numbers(&pool->listeners, row->slot);
         if (worker->record->queued_ns != 0) continue;
-        begin_watching(worker, &numbers, clock_now_ns());
+        uint64_t now_ns = clock_now_ns(), wait_ns = worker->record->arm_wait_ns;
+        bool busy = now_ns - worker->record->armed_ns < BUSY_NS;
+        worker->record->arm_wait_ns = !busy ? 0 : wait_ns == 0 ? LOOK_NS : wait_ns < ARM_LAST_NS ? 2 * wait_ns : wait_ns;
+        begin_watching(worker, &numbers, now_ns);
     }
-    if (count > 0) pool->hooks.changed(pool->arg);
+    if (count > 0 && !pool->rescue_runs) pool->hooks.changed(pool->arg);
 }
 
-static void watch_again(struct pool *pool, const struct worker *worker) {
+static void watch_again(struct pool *pool, struct worker *worker) {
+    worker->record->armed_ns = clock_now_ns();
+    worker->record->arm_ns = 0;
     for (int i = 0; i < (int)pool->record->socket_end; i++)
         if (pool->record->socket[i].used && pool->record->socket[i].slot == worker->slot) listeners_watch_queue(&pool->listeners, i);
 }
@@ -83,7 +88,7 @@ static bool is_starved(const struct worker *worker, uint64_t now_ns) {
     struct procinfo info;
     uint64_t waited_ns = now_ns - worker->record->queued_ns;
     return procinfo_read(worker->record->pid, &info) == 0 && info.state == 'R' &&
-           info.cpu_ns - worker->record->stuck_cpu_ns < waited_ns / STARVED_PART && waited_ns < STARVED_NS;
+           procinfo_cpu_clock_ns(worker->record->pid) - worker->record->stuck_cpu_ns < waited_ns / STARVED_PART && waited_ns < STARVED_NS;
 }
 
 static void begin_stuck(struct worker *worker, uint64_t now_ns) {
@@ -150,13 +155,14 @@ static void log_evidence(const struct worker *worker, const struct procinfo *inf
     read_proc(pid, "syscall", call, sizeof call);
     read_proc(pid, "stack", stack, sizeof stack);
     log_warn("worker %d (pid %d) hangs: state %c, %llu ms of processor time in %llu ms, wchan %s, syscall %s, stack %s", worker->slot, pid,
-             info->state, (unsigned long long)((info->cpu_ns - worker->record->stuck_cpu_ns) / CLOCK_MS),
+             info->state, (unsigned long long)((procinfo_cpu_clock_ns(pid) - worker->record->stuck_cpu_ns) / CLOCK_MS),
              (unsigned long long)((now_ns - worker->record->stuck_ns) / CLOCK_MS), wchan[0] != '\0' ? wchan : "?", call, stack);
 }
 
 // Blocked, or spinning: then it had the processor. One that wants to run and is not let is starved, not hung.
 static bool is_hung(const struct pool *pool, const struct worker *worker, const struct procinfo *info, uint64_t now_ns) {
-    uint64_t stuck_ns = now_ns - worker->record->stuck_ns, used_ns = info->cpu_ns - worker->record->stuck_cpu_ns;
+    uint64_t stuck_ns = now_ns - worker->record->stuck_ns;
+    uint64_t used_ns = procinfo_cpu_clock_ns(worker->record->pid) - worker->record->stuck_cpu_ns;
     if (pool->launch->hang_timeout_ns == 0 || stuck_ns < pool->launch->hang_timeout_ns) return false;
     if (info->state == 'T' || info->state == 't') return false;  // somebody debugs it
     return info->state != 'R' || used_ns >= pool->launch->hang_timeout_ns;
@@ -193,11 +199,16 @@ static void look_stuck(struct pool *pool, struct worker *worker, const struct st
 static void look(struct pool *pool, struct worker *worker, uint64_t now_ns) {
     struct record_worker *record = worker->record;
     struct steer_numbers numbers = steer_numbers(&pool->listeners, worker->slot);
-    if (record->stuck_ns != 0) {
+    if (record->arm_ns != 0) {
+        if (now_ns >= record->arm_ns) watch_again(pool, worker);
+    } else if (record->stuck_ns != 0) {
         look_stuck(pool, worker, &numbers, now_ns);
     } else if (numbers.queued == 0) {
         record->queued_ns = 0;
-        watch_again(pool, worker);
+        if (record->arm_wait_ns == 0)
+            watch_again(pool, worker);
+        else
+            record->arm_ns = now_ns + record->arm_wait_ns;
     } else if (accepted(&numbers) > record->accepted) {
         begin_watching(worker, &numbers, now_ns);
     } else if (now_ns - record->queued_ns >= pool->launch->rescue_after_ns && !is_starved(worker, now_ns)) {
@@ -216,5 +227,6 @@ uint64_t pool_rescue(struct pool *pool, uint64_t now_ns) {
         uint64_t again = now_ns + (worker->record->frozen ? FREEZE_LOOK_NS : LOOK_NS);
         if (is_watched(worker) && again < next) next = again;
     }
+    pool->rescue_runs = next != CLOCK_NEVER;
     return next;
 }

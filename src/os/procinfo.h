@@ -16,6 +16,7 @@ struct procinfo {
 };
 
 int procinfo_read(pid_t pid, struct procinfo *out);  // /proc/PID/stat; survives any comm
+uint64_t procinfo_cpu_clock_ns(pid_t pid);           // processor time used, exact, by its CPU clock; 0 when it is gone
 pid_t procinfo_tgid(pid_t tid);                      // thread group leader, or -errno
 uid_t procinfo_uid(pid_t pid, int *out_error);       // effective uid
 // The system call number that the thread waits in; -1 = running, -2 = not in a call; other negatives: -errno - 1000.
