@@ -443,6 +443,8 @@ static void handle(struct intercept *intercept, struct worker *worker, const str
     int r = 0;
     if (question.tgid <= 0) return;
     intercept->asked_ns = clock_now_ns();
+    // What has connected since goes first: a program that closed it may be about to use its port again.
+    if (worker->record->intercept == LAUNCH_INTERCEPT_HAND) handed_on_events(&intercept->handed);
     switch (decide(&question, &notif->data)) {
         case VERDICT_ANSWER: r = notify_answer(worker->listener, question.id, question.error, question.value); break;
         case VERDICT_CONTINUE: r = notify_continue(worker->listener, question.id); break;
