@@ -18,22 +18,24 @@
 
 #include "steering_memory.h"
 
-// Built three times. With CAP_PERFMON kernel memory may be read, by plain loads from Linux 6.2 on (SIGHT 2), by a helper
-// before (1), and queues count. Without (0) they do not, and the verifier also follows what a processor might speculate:
-// no loop may be left then.
+// What bpf_loop's callbacks are handed consists of 64-bit numbers alone: verifiers before 6.3 forbid to write a part of a word
+// on the stack without CAP_PERFMON.
+//
+// It needs Linux 5.17, and is built three times. With CAP_PERFMON kernel memory may be read, by plain loads from Linux 6.2 on (SIGHT 2), by
+// a helper before (1), and queues count. Without (0) they do not, and the verifier also follows what a processor might speculate: no loop
+// may be left then.
 #ifndef SIGHT
 #error "SIGHT is 0, 1 or 2"
 #endif
 #define CAN_LOOK (SIGHT > 0)
 
-#define SLOT_MASK (STEERING_SLOTS - 1)
 #define BLOCK (CAN_LOOK ? 8 : 1)  // slots seen to in one call of bpf_loop's callback
 #define BLOCKS(count) (((count) + BLOCK - 1) / BLOCK)
 #define NOBODY UINT32_MAX
 
 enum { FIN = 1, SYN = 2, RST = 4, ACK = 16 };  // TCP's flags, byte 13 of its header
 enum { FLAGS_AT = 13, IPV4_SOURCE_AT = 12, IPV6_SOURCE_AT = 8 };
-enum { ETHERTYPE_IPV4 = 0x0800, FAMILY_INET = 2, FAMILY_INET6 = 10 };
+enum { ETHERTYPE_IPV4 = 0x0800, FAMILY_INET = 2, MONOTONIC = 1 };
 
 // The kernel's own, as far as it is read here.
 #define KERNEL __attribute__((preserve_access_index))
@@ -75,13 +77,17 @@ struct bpf_iter__tcp {
 extern void *bpf_rdonly_cast(const void *object, uint32_t type) __ksym __weak;
 
 // Neither way can fault: what is not there reads as 0.
-#define READ(type, address, field)                                                                              \
-    (SIGHT == 2 ? ((type *)bpf_rdonly_cast((const void *)(address), bpf_core_type_id_kernel(type)))->field       \
+#define READ(type, address, field)                                                                         \
+    (SIGHT == 2 ? ((type *)bpf_rdonly_cast((const void *)(address), bpf_core_type_id_kernel(type)))->field \
                 : BPF_CORE_READ((type *)(address), field))
 
 // ---- what is shared with user space
 
 struct steering_memory memory;
+
+// Verifiers before 6.7 go through a callback of bpf_loop once, and take what its argument says then for what it always says:
+// a comparison with a constant there would be decided for good. So it says what they cannot know.
+#define UNKNOWN(value) ((uint64_t)(value) ^ *(volatile uint64_t *)&memory.zero)
 
 // A pointer that went through memory is a number for the verifier, and can be calculated with. One place for each caller.
 static __always_inline uint64_t as_number(const void *pointer, volatile uint64_t *place) {
@@ -136,18 +142,25 @@ struct {
 
 // ---- how loaded a slot is
 
+// An index that the verifier can trust even where a comparison before it was speculated away. The compiler is kept from
+// seeing that the mask changes nothing.
+static __always_inline uint32_t within(uint32_t index) {
+    asm("" : "+r"(index));
+    return index & (STEERING_SLOTS - 1);
+}
+
 static __always_inline uint32_t slot_at(const struct steering_bank *bank, uint32_t position) {
-    return bank->order[position & SLOT_MASK] & SLOT_MASK;
+    return within(bank->order[within(position)]);
 }
 
 static __always_inline uint32_t load_of(uint32_t slot) {
-    int32_t live = memory.seat[slot & SLOT_MASK].live;
+    int32_t live = memory.seat[within(slot)].live;
     return live > 0 ? live : 0;
 }
 
 // A SYN to a full queue is lost, and the client tries again a second later. What moves is taken in however full it is.
 __noinline int is_full(uint32_t slot, uint32_t event) {
-    uint64_t address = memory.seat[slot & SLOT_MASK].address;
+    uint64_t address = memory.seat[within(slot)].address;
     if (!CAN_LOOK || address == 0 || event == STEERING_MOVE) return false;
     return READ(struct sock, address, sk_ack_backlog) > READ(struct sock, address, sk_max_ack_backlog);
 }
@@ -160,7 +173,7 @@ static __always_inline bool is_less(uint64_t a, uint64_t b) { return (int64_t)(a
 
 struct scan {
     uint64_t best;  // waiting << 32 | open, of `slot`
-    uint32_t bank, slot, position, from, end;
+    uint64_t bank, slot, position, from, end;
 };
 
 static __always_inline void scan_slot(struct scan *scan, const struct steering_bank *bank, uint32_t position) {
@@ -183,11 +196,16 @@ static long scan_block(uint32_t index, void *arg) {
     struct scan *scan = arg;
     const struct steering_bank *bank = &memory.bank[scan->bank & 1];
     uint32_t from = scan->from + index * BLOCK, left = scan->end - from;
+    if (left >= BLOCK) {
+#pragma unroll
+        for (uint32_t i = 0; i < BLOCK; i++) scan_slot(scan, bank, from + i);
+        return scan->best == 0;
+    }
     for (uint32_t i = 0; i < BLOCK; i++) {
         if (i >= left) return 1;
         scan_slot(scan, bank, from + i);
     }
-    return scan->best == 0;
+    return 1;
 }
 
 // Ties go to the next after the one chosen last. Each call takes a number, so two at a time do not choose the same; the
@@ -199,7 +217,9 @@ __noinline uint32_t pick_least(uint32_t current, uint32_t turn, uint32_t event) 
     uint32_t first = class->first, count = class->count;
     if (count == 0) return NOBODY;
     uint32_t start = __sync_fetch_and_add(cursor, 1) % count;
-    struct scan scan = {.best = INT64_MAX, .bank = current, .slot = NOBODY, .position = first + start, .from = first + start, .end = first + count};
+    struct scan scan = {.best = UNKNOWN(INT64_MAX), .bank = current, .slot = UNKNOWN(NOBODY)};
+    scan.position = scan.from = first + start;
+    scan.end = first + count;
     bpf_loop(BLOCKS(count - start), scan_block, &scan, 0);
     if (scan.best != 0 && start != 0) {
         scan.from = first;
@@ -243,7 +263,7 @@ static __always_inline uint64_t client_key(struct sk_reuseport_md *ctx) {
 
 struct draw {
     uint64_t key, best;
-    uint32_t bank, slot, from, end;
+    uint64_t bank, slot, from, end;
 };
 
 static long draw_block(uint32_t index, void *arg) {
@@ -277,28 +297,31 @@ static __always_inline uint64_t minus_ln(uint64_t drawn) {
 }
 
 // Weighted: least -ln(draw) / weight wins. Among equal weights that is the highest draw, so one logarithm a class will do.
+struct contest {
+    uint64_t key, bank;
+    uint64_t slot, cost, weight;  // of the winner so far; weight 0 = none yet
+};
+
+static long contest_class(uint32_t index, void *arg) {
+    struct contest *contest = arg;
+    const struct steering_bank *bank = &memory.bank[contest->bank & 1];
+    const struct steering_class *class = &bank->class[index & (STEERING_CLASSES - 1)];
+    struct draw draw = {.key = contest->key, .bank = contest->bank, .best = UNKNOWN(0), .slot = UNKNOWN(NOBODY), .from = class->first};
+    draw.end = class->first + class->count;
+    bpf_loop(BLOCKS(class->count), draw_block, &draw, 0);
+    uint64_t cost = minus_ln(draw.best);
+    if (contest->weight != 0 && cost * contest->weight >= contest->cost * class->weight) return 0;
+    contest->slot = draw.slot;
+    contest->cost = cost;
+    contest->weight = class->weight;
+    return 0;
+}
+
 __noinline uint32_t pick_sticky(uint32_t current, uint64_t key) {
     if (current > 1) return NOBODY;
-    const struct steering_bank *bank = &memory.bank[current];
-    uint64_t least = 0, least_weight = 0;
-    uint32_t slot = NOBODY;
-    struct draw draw = {.key = key, .bank = current};
-    for (uint32_t i = 0; i < STEERING_CLASSES; i++) {
-        if (i >= bank->classes) break;
-        const struct steering_class *class = &bank->class[i];
-        draw.slot = NOBODY;
-        draw.from = class->first;
-        draw.end = class->first + class->count;
-        draw.best = 0;
-        bpf_loop(BLOCKS(class->count), draw_block, &draw, 0);
-        if (bank->classes == 1) return draw.slot;
-        uint64_t cost = minus_ln(draw.best);
-        if (slot != NOBODY && cost * least_weight >= least * class->weight) continue;
-        slot = draw.slot;
-        least = cost;
-        least_weight = class->weight;
-    }
-    return slot;
+    struct contest contest = {.key = key, .bank = current, .slot = UNKNOWN(NOBODY), .cost = UNKNOWN(0), .weight = UNKNOWN(0)};
+    bpf_loop(memory.bank[current].classes, contest_class, &contest, 0);
+    return contest.slot;
 }
 
 // ---- choose
@@ -339,58 +362,62 @@ static __always_inline uint32_t pick(struct sk_reuseport_md *ctx, uint32_t curre
 }
 
 struct search {
-    uint64_t cookie;
-    uint32_t slot;
+    uint64_t cookie, slot;
 };
 
 static long search_slot(uint32_t index, void *arg) {
     struct search *search = arg;
-    if (memory.cookie[index & SLOT_MASK] != search->cookie) return 0;
+    if (memory.cookie[within(index)] != search->cookie) return 0;
     search->slot = index;
     return 1;
 }
 
 static __always_inline uint32_t slot_of(uint64_t cookie) {
     uint32_t moving = memory.moving;
-    if (moving < STEERING_SLOTS && memory.cookie[moving] == cookie) return moving;
-    struct search search = {.cookie = cookie, .slot = NOBODY};
+    if (moving < STEERING_SLOTS && memory.cookie[within(moving)] == cookie) return moving;
+    struct search search = {.cookie = cookie, .slot = UNKNOWN(NOBODY)};
     bpf_loop(STEERING_SLOTS, search_slot, &search, 0);
     return search.slot;
 }
 
-// A handshake under way is counted where it ends; a connection already counted is counted elsewhere now.
+// A handshake under way is counted where it ends; a connection already counted is counted elsewhere from now on.
 static __always_inline void account_move(struct sk_reuseport_md *ctx, uint32_t to) {
     const struct bpf_sock *moving = ctx->migrating_sk;
     if (ctx->sk == NULL || moving == NULL) return;
+    uint32_t state = moving->state;
+    if (state == BPF_TCP_NEW_SYN_RECV) return;
     uint32_t from = slot_of(bpf_get_socket_cookie(ctx->sk));
     if (from >= STEERING_SLOTS) return;
-    __sync_fetch_and_add(&memory.tally[from].moved_out, 1);
-    uint32_t state = moving->state;
-    if (!memory.counts) return;
-    if (state != BPF_TCP_ESTABLISHED && state != BPF_TCP_CLOSE_WAIT && state != BPF_TCP_SYN_RECV) return;
+    __sync_fetch_and_add(&memory.tally[within(from)].moved_out, 1);
+    __sync_fetch_and_add(&memory.tally[within(to)].moved_in, 1);
+    if (!memory.counts || (state != BPF_TCP_ESTABLISHED && state != BPF_TCP_CLOSE_WAIT && state != BPF_TCP_SYN_RECV)) return;
     uint64_t cookie = bpf_get_socket_cookie((void *)moving);
     const uint32_t *known = bpf_map_lookup_elem(&moved, &cookie);
-    if (known != NULL) from = *known & SLOT_MASK;
     bool again = known != NULL;
+    if (again) from = *known;
     if (bpf_map_update_elem(&moved, &cookie, &to, BPF_ANY) != 0) return;
     if (!again) __sync_fetch_and_add(&memory.moved_live, 1);
-    __sync_fetch_and_add(&memory.seat[from].live, -1);
-    __sync_fetch_and_add(&memory.seat[to & SLOT_MASK].live, 1);
+    __sync_fetch_and_add(&memory.seat[within(from)].live, -1);
+    __sync_fetch_and_add(&memory.seat[within(to)].live, 1);
 }
 
 __noinline int give(struct sk_reuseport_md *ctx, uint32_t slot, uint32_t event) {
     if (bpf_sk_select_reuseport(ctx, &sockets, &slot, 0) != 0) return 0;
     if (event >= STEERING_EVENTS) return 1;
-    __sync_fetch_and_add(&memory.tally[slot & SLOT_MASK].chosen[event], 1);
+    __sync_fetch_and_add(&memory.tally[within(slot)].chosen[event], 1);
     if (event == STEERING_MOVE) account_move(ctx, slot);
     return 1;
+}
+
+// NOBODY is in no map, so it is not given anything.
+__noinline int give_unless_full(struct sk_reuseport_md *ctx, uint32_t slot, uint32_t event) {
+    return is_full(slot, event) ? 0 : give(ctx, slot, event);
 }
 
 // From `start` on, once round all members: those that may be chosen come first, the others after them.
 struct walk {
     struct sk_reuseport_md *ctx;
-    uint32_t bank, event, start, members;
-    bool given;
+    uint64_t bank, event, start, members, given;
 };
 
 static long walk_step(uint32_t index, void *arg) {
@@ -399,13 +426,14 @@ static long walk_step(uint32_t index, void *arg) {
     if (index >= walk->members) return 1;
     if (position >= walk->members) position -= walk->members;
     uint32_t slot = slot_at(&memory.bank[walk->bank & 1], position);
-    if (is_full(slot, walk->event)) return 0;
-    walk->given = give(walk->ctx, slot, walk->event);
-    return walk->given;
+    if (!give_unless_full(walk->ctx, slot, walk->event)) return 0;
+    walk->given = true;
+    return 1;
 }
 
+// How many sockets are in the group, to tell strangers by.
 static __always_inline void note_members(uint32_t slot) {
-    uint64_t address = memory.seat[slot & SLOT_MASK].address;
+    uint64_t address = memory.seat[within(slot)].address;
     if (!CAN_LOOK || address == 0) return;
     uint64_t group = (uint64_t)READ(struct sock, address, sk_reuseport_cb);
     uint32_t members = group != 0 ? READ(struct sock_reuseport, group, num_socks) : 0;
@@ -415,7 +443,7 @@ static __always_inline void note_members(uint32_t slot) {
 __noinline int give_to_any(struct sk_reuseport_md *ctx, uint32_t current, uint32_t event) {
     if (current > 1 || event >= STEERING_EVENTS) return 0;
     const struct steering_bank *bank = &memory.bank[current];
-    struct walk walk = {.ctx = ctx, .bank = current, .event = event, .members = bank->members};
+    struct walk walk = {.ctx = ctx, .bank = current, .event = event, .members = bank->members, .given = UNKNOWN(false)};
     uint32_t among = bank->fit != 0 ? bank->fit : bank->has_lobby ? 1 : bank->members;
     if (among == 0) return 0;
     walk.start = __sync_fetch_and_add(&memory.turn[event], 1) % among;
@@ -440,7 +468,8 @@ SEC("sk_reuseport/migrate") int choose(struct sk_reuseport_md *ctx) {
     if (event >= STEERING_EVENTS) return SK_PASS;  // begins nothing
     uint32_t current = memory.current & 1;
     uint32_t slot = memory.bank[current].fit != 0 ? pick(ctx, current, event) : NOBODY;
-    if (slot == NOBODY || is_full(slot, event) || !give(ctx, slot, event)) give_to_any(ctx, current, event);
+    if (!give_unless_full(ctx, slot, event) && !give_to_any(ctx, current, event))
+        give(ctx, slot, event);  // all are full: better to come again than to go to a stranger
     note_members(slot);
     watch_queues();
     return SK_PASS;
@@ -450,8 +479,8 @@ SEC("sk_reuseport/migrate") int choose(struct sk_reuseport_md *ctx) {
 
 static __always_inline void on_opened(struct tag *tag) {
     tag->open = 1;
-    __sync_fetch_and_add(&memory.seat[tag->slot & SLOT_MASK].live, 1);
-    __sync_fetch_and_add(&memory.tally[tag->slot & SLOT_MASK].opened, 1);
+    __sync_fetch_and_add(&memory.seat[within(tag->slot)].live, 1);
+    __sync_fetch_and_add(&memory.tally[within(tag->slot)].opened, 1);
 }
 
 static __always_inline void on_closed(void *sk, struct tag *tag, int state) {
@@ -467,14 +496,12 @@ static __always_inline void on_closed(void *sk, struct tag *tag, int state) {
             __sync_fetch_and_add(&memory.moved_live, -1);
         }
     }
-    __sync_fetch_and_add(&memory.seat[slot & SLOT_MASK].live, -1);
-    if (state == BPF_TCP_CLOSE) __sync_fetch_and_add(&memory.tally[slot & SLOT_MASK].cut, 1);
+    __sync_fetch_and_add(&memory.seat[within(slot)].live, -1);
+    if (state == BPF_TCP_CLOSE) __sync_fetch_and_add(&memory.tally[within(slot)].cut, 1);
 }
 
 // The worker is done with a connection when its end is closed, however long the client takes to say goodbye.
-static __always_inline bool is_done(int state) {
-    return state == BPF_TCP_FIN_WAIT1 || state == BPF_TCP_LAST_ACK || state == BPF_TCP_CLOSE;
-}
+static __always_inline bool is_done(int state) { return state == BPF_TCP_FIN_WAIT1 || state == BPF_TCP_LAST_ACK || state == BPF_TCP_CLOSE; }
 
 SEC("sockops") int count_in_cgroup(struct bpf_sock_ops *ops) {
     struct bpf_sock *sk;
@@ -513,17 +540,17 @@ SEC("tp_btf/inet_sock_set_state") int BPF_PROG(count_anywhere, struct sock *sk, 
 // ---- watching
 
 struct round {
-    uint32_t busy, stuck;
+    uint64_t busy, stuck;
 };
 
 // The longest waiting connection is known by the address of its request and the client's port: the address alone is used
 // again at once. Found twice, it has waited for a tick or more, and so long nothing was accepted.
 static long look_at_slot(uint32_t slot, void *arg) {
     struct round *round = arg;
-    slot &= SLOT_MASK;
-    uint64_t address = memory.seat[slot].address, head = 0;
+    slot = within(slot);
+    uint64_t address = memory.seat[slot].address;
     if (address == 0) return 0;
-    head = as_number(READ(struct inet_connection_sock, address, icsk_accept_queue.rskq_accept_head), &memory.number[0]);
+    uint64_t head = as_number(READ(struct inet_connection_sock, address, icsk_accept_queue.rskq_accept_head), &memory.number[0]);
     if (head != 0 || READ(struct inet_connection_sock, address, icsk_accept_queue.qlen.counter) != 0) round->busy = 1;
     if (head != 0) head ^= (uint64_t)READ(struct request_sock, head, __req_common.skc_portpair) << 32;
     uint32_t waits = head != 0 && head == memory.head[slot] ? memory.waits[slot] + 1 : 0;
@@ -534,9 +561,9 @@ static long look_at_slot(uint32_t slot, void *arg) {
 }
 
 static int on_tick(void *map, uint32_t *key, struct watch *watch) {
-    struct round round = {0};
+    struct round round = {.busy = UNKNOWN(0), .stuck = UNKNOWN(0)};
     memory.watching = 0;  // before looking: who comes after that starts the timer
-    bpf_loop(STEERING_SLOTS < memory.slots ? STEERING_SLOTS : memory.slots, look_at_slot, &round, 0);
+    bpf_loop(memory.slots, look_at_slot, &round, 0);
     if (round.busy) watch_on(watch);
     if (round.stuck) bpf_ringbuf_output(&wakes, &round, sizeof round, BPF_RB_FORCE_WAKEUP);
     return 0;
@@ -545,7 +572,7 @@ static int on_tick(void *map, uint32_t *key, struct watch *watch) {
 SEC("syscall") int start_watch(void *nothing) {
     struct watch *watch = bpf_map_lookup_elem(&watches, &(uint32_t){0});
     if (watch == NULL) return 1;
-    bpf_timer_init(&watch->timer, &watches, 1);  // CLOCK_MONOTONIC; not the first time
+    bpf_timer_init(&watch->timer, &watches, MONOTONIC);  // fails when it was done before
     if (bpf_timer_set_callback(&watch->timer, on_tick) != 0) return 1;
     memory.watching = 0;
     watch_on(watch);
@@ -554,12 +581,14 @@ SEC("syscall") int start_watch(void *nothing) {
 
 // ---- on request of user space
 
+// Where the slot's socket is in the kernel. Returns how many are in the middle of their handshake with it.
 SEC("raw_tp") int learn(struct bpf_raw_tracepoint_args *args) {
     uint32_t slot = args->args[0];
-    if (slot >= STEERING_SLOTS) return 1;
+    if (slot >= STEERING_SLOTS) return 0;
     uint64_t entry = as_number(&sockets, &memory.number[1]) + bpf_core_field_offset(struct reuseport_array, ptrs) + slot * sizeof(uint64_t);
-    memory.seat[slot].address = as_number(READ(struct list_head, entry, next), &memory.number[1]);
-    return 0;
+    uint64_t address = as_number(READ(struct list_head, entry, next), &memory.number[1]);
+    memory.seat[within(slot)].address = address;
+    return address != 0 ? READ(struct inet_connection_sock, address, icsk_accept_queue.qlen.counter) : 0;
 }
 
 // Once for every TCP socket of the network namespace.
@@ -573,7 +602,7 @@ SEC("iter/tcp") int recount(struct bpf_iter__tcp *ctx) {
     uint64_t cookie = bpf_get_socket_cookie(sk);
     const uint32_t *elsewhere = bpf_map_lookup_elem(&moved, &cookie);
     uint32_t slot = elsewhere != NULL ? *elsewhere : tag->slot;
-    __sync_fetch_and_add(&memory.counted[slot & SLOT_MASK], 1);
+    __sync_fetch_and_add(&memory.counted[within(slot)], 1);
     return 0;
 }
 

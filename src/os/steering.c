@@ -15,6 +15,7 @@
 
 #include <bpf/bpf.h>
 
+#include "clock.h"
 #include "fd.h"
 #include "steering_bank.h"
 #include "steering_load.h"
@@ -22,6 +23,9 @@
 #ifndef IPPROTO_MPTCP
 #define IPPROTO_MPTCP 262
 #endif
+
+#define SETTLE_STEP_US 50
+#define SETTLE_NS (2 * CLOCK_MS)
 
 struct steering {
     int fd[STEERING_FD_COUNT];  // owned; -1 = none
@@ -101,9 +105,9 @@ void steering_export(const struct steering *steering, int out_fds[static STEERIN
 
 const char *steering_lacks(const struct steering *steering) {
     static const char *const text[2][2] = {
-        {"auto: neither queues nor open connections are known (that needs CAP_PERFMON, or cgroup v2 for the latter): it takes turns",
-         "auto: queues are not known (that needs CAP_PERFMON and Linux 6.2): it goes by open connections"},
-        {"auto: open connections are not counted (that needs a cgroup v2 or the tracepoint inet_sock_set_state): it goes by queues", ""}};
+        {"auto takes turns: it knows neither who waits (that needs CAP_PERFMON) nor what is open (that needs it too, or a cgroup v2)",
+         "auto goes by open connections: it does not know who waits (that needs CAP_PERFMON)"},
+        {"auto goes by who waits: it does not know what is open (that needs a cgroup v2, or the tracepoint inet_sock_set_state)", ""}};
     return text[steering->memory->looks != 0][steering->memory->counts != 0];
 }
 
@@ -143,32 +147,47 @@ static int option_of(int fd, int option) {
 
 static int check_member(int fd, struct pando_error *error) {
     if (option_of(fd, SO_PROTOCOL) == IPPROTO_MPTCP)
-        return error_say(error, EOPNOTSUPP, "no eBPF program can choose an MPTCP socket: a plain TCP socket in its place serves the same clients");
-    if (option_of(fd, SO_ACCEPTCONN) != 1) return error_say(error, EINVAL, "a socket that is to be steered must listen");
+        return error_say(error, EOPNOTSUPP,
+                         "no eBPF program can choose an MPTCP socket: a plain TCP socket in its place serves the same clients");
+    if (option_of(fd, SO_REUSEPORT) != 1)
+        return error_say(error, EINVAL, "a socket without SO_REUSEPORT is in no group, and cannot be steered");
     return 0;
 }
 
-// The address of the slot's socket in the kernel, where its queue is read. Without it the queue counts as empty.
-static void learn(struct steering *steering, unsigned slot) {
-    uint64_t args[1] = {slot};
-    LIBBPF_OPTS(bpf_test_run_opts, run, .ctx_in = args, .ctx_size_in = sizeof args);
-    steering->memory->seat[slot].address = 0;
-    if (steering->fd[STEERING_FD_LEARN] >= 0) bpf_prog_test_run_opts(steering->fd[STEERING_FD_LEARN], &run);
+// A socket that was bound to port 0 forgets its port when it is shut down, and listen(2) alone would draw another one. Bound
+// to it again it keeps it; one that was bound to a number of its own never lost it, and answers EINVAL.
+static int listen_at(int fd, const void *name, socklen_t len) {
+    if (len > 0 && bind(fd, name, len) != 0 && errno != EINVAL) return -errno;
+    return listen(fd, INT_MAX) == 0 ? 0 : -errno;
 }
 
-// The entry is gone after a shutdown(2), and comes back by hand only.
+// Finds the slot's socket in the kernel, where its queue is read; without that the queue counts as empty. How many are in the
+// middle of their handshake with it, or -errno.
+static int learn(const struct steering *steering, unsigned slot) {
+    uint64_t args[1] = {slot};
+    LIBBPF_OPTS(bpf_test_run_opts, run, .ctx_in = args, .ctx_size_in = sizeof args);
+    if (steering->fd[STEERING_FD_LEARN] < 0) return -EOPNOTSUPP;
+    int r = bpf_prog_test_run_opts(steering->fd[STEERING_FD_LEARN], &run);
+    return r != 0 ? r : (int)run.retval;
+}
+
+// Tagged before it listens, so that every connection inherits the tag. The entry is gone after a shutdown(2), and comes back
+// by hand only.
 static int enter(struct steering *steering, uint32_t slot, int fd, struct pando_error *error) {
+    struct steering_memory *memory = steering->memory;
     uint64_t cookie = cookie_of(fd), there = 0, value = (uint64_t)fd;
     uint32_t tag[2] = {slot, 0};
     int r = 0;
     bool known = bpf_map_lookup_elem(steering->fd[STEERING_FD_SOCKETS], &slot, &there) == 0 && there == cookie;
     if (!known) r = bpf_map_update_elem(steering->fd[STEERING_FD_TAGS], &fd, tag, BPF_ANY);
     if (r != 0) return error_set(error, -r, "slot %u: tagging its socket", slot);
+    if (option_of(fd, SO_ACCEPTCONN) != 1) r = listen_at(fd, memory->moving_name, memory->moving == slot ? memory->moving_name_len : 0);
+    if (r != 0) return error_set(error, -r, "slot %u: listening", slot);
     if (!known) r = bpf_map_update_elem(steering->fd[STEERING_FD_SOCKETS], &slot, &value, BPF_ANY);
     if (r == -EBUSY) return error_say(error, EBUSY, "slot %u: its socket has a place in this or another steering already", slot);
-    if (r != 0) return error_set(error, -r, "slot %u: entering its socket (it must have SO_REUSEPORT)", slot);
-    if (steering->memory->cookie[slot] != cookie || steering->memory->seat[slot].address == 0) learn(steering, slot);
-    steering->memory->cookie[slot] = cookie;
+    if (r != 0) return error_set(error, -r, "slot %u: entering its socket", slot);
+    if (memory->cookie[slot] != cookie || memory->seat[slot].address == 0) learn(steering, slot);
+    memory->cookie[slot] = cookie;
     return 0;
 }
 
@@ -211,7 +230,10 @@ int steering_set_weight(struct steering *steering, unsigned slot, unsigned weigh
     return steering_set_weights(steering, weights);
 }
 
-unsigned steering_weight(const struct steering *steering, unsigned slot) { return steering->memory->weight[slot]; }
+unsigned steering_weight(const struct steering *steering, unsigned slot) {
+    assert(slot < steering->memory->slots);
+    return steering->memory->weight[slot];
+}
 
 void steering_set_lobby(struct steering *steering, int slot) {
     steering->memory->lobby = slot < 0 ? STEERING_SLOTS : (uint32_t)slot;
@@ -228,14 +250,24 @@ static bool any_other_fit(const struct steering_memory *memory, unsigned slot) {
     return false;
 }
 
-// A socket that was bound to port 0 forgets its port in between, and listen(2) alone would draw another one. Bound to it
-// again it keeps it; one that was bound to a number of its own never lost it, and answers EINVAL.
-static int empty(int fd) {
-    struct sockaddr_storage name;
-    socklen_t len = sizeof name;
-    if (getsockname(fd, (struct sockaddr *)&name, &len) != 0 || shutdown(fd, SHUT_RD) != 0) return -errno;
-    if (bind(fd, (struct sockaddr *)&name, len) != 0 && errno != EINVAL) return -errno;
-    return listen(fd, INT_MAX) == 0 ? 0 : -errno;
+// The kernel resets a connection whose handshake ends in the very moment in which its socket does not listen. So those under
+// way are waited for, at least as long as it takes the other processors to finish with a SYN that they are at.
+static void let_handshakes_end(const struct steering *steering, unsigned slot) {
+    uint64_t since = clock_now_ns();
+    do usleep(SETTLE_STEP_US);
+    while (learn(steering, slot) != 0 && clock_now_ns() - since < SETTLE_NS);
+}
+
+// What a successor needs to finish this stands in the memory before it begins.
+static int begin_move(struct steering *steering, unsigned slot, int fd) {
+    struct steering_memory *memory = steering->memory;
+    socklen_t len = sizeof memory->moving_name;
+    if (getsockname(fd, (struct sockaddr *)memory->moving_name, &len) != 0) return -errno;
+    memory->moving_name_len = len;
+    __atomic_store_n(&memory->moving, slot, __ATOMIC_RELEASE);
+    steering_bank_turn(memory);
+    let_handshakes_end(steering, slot);
+    return shutdown(fd, SHUT_RD) == 0 ? 0 : -errno;
 }
 
 int steering_move_queue(struct steering *steering, unsigned slot, int fd, unsigned *out_moved, struct pando_error *error) {
@@ -243,18 +275,15 @@ int steering_move_queue(struct steering *steering, unsigned slot, int fd, unsign
     assert(slot < memory->slots);
     if (!any_other_fit(memory, slot)) return error_say(error, EAGAIN, "slot %u: no other slot is fit to take its queue", slot);
     uint64_t before = memory->tally[slot].moved_out;
-    memory->moving = slot;
-    steering_bank_turn(memory);
-    int r = empty(fd);
-    if (r != 0) {
-        steering_remove(steering, slot);
-        memory->moving = STEERING_SLOTS;
-        return error_set(error, -r, "slot %u: listening again after its queue was moved", slot);
-    }
-    r = enter(steering, slot, fd, error);
+    int r = begin_move(steering, slot, fd);
+    if (r != 0)
+        error_set(error, -r, "slot %u: taking its queue", slot);
+    else
+        r = enter(steering, slot, fd, error);
     memory->moving = STEERING_SLOTS;
     steering_bank_turn(memory);
-    if (out_moved != NULL) *out_moved = (unsigned)(memory->tally[slot].moved_out - before);
+    if (r != 0) steering_remove(steering, slot);
+    if (r == 0 && out_moved != NULL) *out_moved = (unsigned)(memory->tally[slot].moved_out - before);
     return r;
 }
 
@@ -277,24 +306,25 @@ void steering_wake_take(struct steering *steering) {
     int fd = steering->fd[STEERING_FD_WAKES];
     unsigned long *reader = mmap(NULL, page, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
     const unsigned long *writer = mmap(NULL, page, PROT_READ, MAP_SHARED, fd, (off_t)page);
-    if (reader != MAP_FAILED && writer != MAP_FAILED)
-        __atomic_store_n(reader, __atomic_load_n(writer, __ATOMIC_ACQUIRE), __ATOMIC_RELEASE);
+    if (reader != MAP_FAILED && writer != MAP_FAILED) __atomic_store_n(reader, __atomic_load_n(writer, __ATOMIC_ACQUIRE), __ATOMIC_RELEASE);
     if (reader != MAP_FAILED) munmap(reader, page);
     if (writer != MAP_FAILED) munmap((void *)writer, page);
 }
 
 uint64_t steering_waited_ns(const struct steering *steering, unsigned slot) {
+    assert(slot < steering->memory->slots);
     return steering->memory->waits[slot] * steering->memory->patience_ns;
 }
 
 // ---- figures
 
 struct steering_counts steering_counts(const struct steering *steering, unsigned slot) {
+    assert(slot < steering->memory->slots);
     const struct steering_tally *tally = &steering->memory->tally[slot];
     return (struct steering_counts){
         .chosen = tally->chosen[STEERING_SYN],
         .by_cookie = tally->chosen[STEERING_ACK],
-        .moved_in = tally->chosen[STEERING_MOVE],
+        .moved_in = tally->moved_in,
         .moved_out = tally->moved_out,
         .opened = tally->opened,
         .cut = tally->cut,

@@ -48,23 +48,23 @@ struct steering_options {
     enum steering_policy policy;
 };
 
-// Of one slot since steering_open.
+// Of one slot since steering_open. opened + moved_in - moved_out - what waits in its queue = what was accepted.
 struct steering_counts {
-    uint64_t chosen;     // at a SYN
-    uint64_t by_cookie;  // again, at the ACK that returned a SYN cookie (or at a stray ACK)
-    uint64_t moved_in, moved_out;
-    uint64_t opened;     // connections and
-    uint64_t cut;        // those that ended otherwise than by the worker's close or shutdown; both 0 when not counted
-    int live;            // the worker has not closed yet, queued ones included; 0 when not counted
+    uint64_t chosen;               // at a SYN, whether or not a connection came of it
+    uint64_t by_cookie;            // again, at the ACK that returned a SYN cookie (or at a stray ACK)
+    uint64_t moved_in, moved_out;  // from queue to queue
+    uint64_t opened;               // connections made, and of these
+    uint64_t cut;                  // those that ended otherwise than by the worker's close or shutdown; 0 when not counted
+    int live;                      // the worker has not closed yet, queued ones included; 0 when not counted
 };
 
-// Whether all this works here: loads and attaches the program, and takes it off again (some 0.2 s). 0 or -errno with the sentence.
+// Whether all this works here: loads and attaches the program, and takes it off again (some 0.1 s). 0 or -errno with the sentence.
 int steering_probe(struct pando_error *error);
 
 int steering_open(struct steering **out, const struct steering_options *options, struct pando_error *error);
 // Goes on with what another process opened. Consumes the descriptors (-1 = none), on failure too; -EPROTO: another
-// version's. Traffic is not disturbed. Afterwards steering_add each socket again, listening again if it did not, and
-// steering_remove the slots that are no more: that repairs what was interrupted.
+// version's. Traffic is not disturbed. Afterwards steering_add each socket again, before anybody calls listen on it, and
+// steering_remove the slots that are no more: that finishes what was interrupted.
 int steering_import(struct steering **out, int fds_take[static STEERING_FD_COUNT], struct pando_error *error);
 void steering_export(const struct steering *steering, int out_fds[static STEERING_FD_COUNT]);  // borrowed; -1 = none
 // The kernel goes on steering as it was told last, by the sockets alone; it counts and watches only while a duplicate of the
@@ -73,23 +73,25 @@ void steering_close(struct steering *steering);
 // What this steering cannot do here, as a sentence ("auto: ..."); "" = nothing. Static.
 const char *steering_lacks(const struct steering *steering);
 
-// `fd`: a listening member of the group (borrowed; keep it open). The first one says which group. Repeating it is harmless,
-// and puts the program back should somebody have replaced it. -EOPNOTSUPP: an MPTCP socket, which no eBPF program can choose.
+// `fd`: a socket of the group, bound, with SO_REUSEPORT (borrowed; keep it open). It is made to listen when it does not yet:
+// so, all its connections are counted. The first one says which group. Repeating it is harmless, and puts the program back
+// should somebody have replaced it. -EOPNOTSUPP: an MPTCP socket, which no eBPF program can choose.
 int steering_add(struct steering *steering, unsigned slot, int fd, struct pando_error *error);
 // Before its last descriptor is closed. Its weight becomes 0. What was queued there moves at that close.
 void steering_remove(struct steering *steering, unsigned slot);
 
-// Shares of new connections: exact over each round of turns; 0 = steered away. At most STEERING_CLASSES different ones
-// at a time, else -E2BIG and nothing changed. In force for the next SYN; handshakes under way still end where they began.
+// Shares of new connections: exact over each round of turns (in sticky by the hash of clients); 0 = steered away. At most STEERING_CLASSES
+// different ones at a time, else -E2BIG and nothing changed. In force for the next SYN; handshakes under way still end where they began.
 int steering_set_weight(struct steering *steering, unsigned slot, unsigned weight);
 int steering_set_weights(struct steering *steering, const uint16_t *weights);  // of all slots, at once
 unsigned steering_weight(const struct steering *steering, unsigned slot);
 void steering_set_lobby(struct steering *steering, int slot);  // where connections wait when no slot is fit; -1 = none
 void steering_set_policy(struct steering *steering, enum steering_policy policy);
 
-// Moves what waits in the slot's queue to fit slots; handshakes under way still end in this one, as after steering away.
-// 0 with how many went (may be NULL), -EAGAIN when no other slot is fit: nothing was done. The caller has frozen whoever may
-// accept from it. After another failure the socket does not listen any more: end its worker.
+// Moves what waits in the slot's queue to fit slots. Steers away, waits for handshakes under way (0.1 to 2 ms of the caller's
+// time; slower ones still end in this slot's queue), and then for a few microseconds the socket does not listen: the caller
+// has frozen whoever may accept from it. 0 with how many went (may be NULL), -EAGAIN when no other slot is fit: nothing was
+// done. After another failure the slot is removed and its socket may not listen any more: end its worker.
 int steering_move_queue(struct steering *steering, unsigned slot, int fd, unsigned *out_moved, struct pando_error *error);
 
 // From now on the kernel looks at the queues every `patience_ns` while anything waits in one, and makes the descriptor of

@@ -7,9 +7,7 @@
 
 #include <stddef.h>
 
-static bool is_present(const struct steering_memory *memory, unsigned slot) {
-    return memory->cookie[slot] != 0 && memory->moving != slot;
-}
+static bool is_present(const struct steering_memory *memory, unsigned slot) { return memory->cookie[slot] != 0 && memory->moving != slot; }
 
 bool steering_bank_fit(const struct steering_memory *memory, unsigned slot) {
     return is_present(memory, slot) && memory->weight[slot] != 0;

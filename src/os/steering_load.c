@@ -72,9 +72,7 @@ static struct bpf_link *attach_count(const struct bpf_object *object, int sight)
     return link;
 }
 
-static int map_of(const struct bpf_object *object, const char *name) {
-    return bpf_map__fd(bpf_object__find_map_by_name(object, name));
-}
+static int map_of(const struct bpf_object *object, const char *name) { return bpf_map__fd(bpf_object__find_map_by_name(object, name)); }
 
 static int program_of(const struct bpf_object *object, const char *name) {
     return bpf_program__fd(bpf_object__find_program_by_name(object, name));
@@ -117,15 +115,19 @@ static int try_load(unsigned slots, int sight, int out_fds[static STEERING_FD_CO
     scoped_str log = calloc(1, LOG_SIZE);
     if (log == NULL) return error_set(error, ENOMEM, "loading the steering program");
     // At level 0 it is written only when the program was refused, by trying once more.
-    struct bpf_object_open_opts options = {.sz = sizeof options, .object_name = "steering", .kernel_log_buf = log, .kernel_log_size = LOG_SIZE};
+    struct bpf_object_open_opts options = {
+        .sz = sizeof options, .object_name = "steering", .kernel_log_buf = log, .kernel_log_size = LOG_SIZE};
     size_t size;
     const void *bytes = build[sight](&size);
     struct bpf_object *object = bpf_object__open_mem(bytes, size, &options);
     if (object == NULL) return error_set(error, errno, "opening the steering program");
     choose_programs(object, slots, sight);
     int r = bpf_object__load(object);
-    if (r != 0)
-        error_set(error, -r, "loading the steering program (%s)", last_words(log));
+    const char *words = last_words(log);
+    if (r == -EPERM)
+        error_set(error, EPERM, "loading the steering program (the rights of a user namespace will not do)");
+    else if (r != 0)
+        error_set(error, -r, "loading the steering program (%s)", words[0] != '\0' ? words : "the kernel does not say why");
     else if ((r = take(object, sight, out_fds)) != 0)
         error_set(error, -r, "duplicating the descriptors of the steering program");
     bpf_object__close(object);

@@ -14,8 +14,8 @@ enum {
 };
 
 enum steering_policy {
-    STEERING_AUTO,    // fewest waiting to be accepted, then fewest open connections; ties take turns
-    STEERING_RR,      // in turn, exactly
+    STEERING_AUTO,  // fewest waiting to be accepted, then fewest open connections; ties take turns
+    STEERING_RR,    // in turn, exactly
     STEERING_RANDOM,
     STEERING_STICKY,  // by the client's address
     STEERING_POLICY_COUNT
@@ -29,7 +29,7 @@ enum steering_event { STEERING_SYN, STEERING_ACK, STEERING_MOVE, STEERING_EVENTS
 struct steering_class {
     uint32_t first, count;  // order[first .. first + count)
     uint32_t weight;
-    uint32_t end;           // of its part of a round of turns: it begins where the class before ends
+    uint32_t end;  // of its part of a round of turns: it begins where the class before ends
 };
 
 //   order:  | class 0 | class 1 | ... | lobby? | members steered away |
@@ -51,10 +51,10 @@ struct steering_seat {
 
 struct steering_tally {
     uint64_t chosen[STEERING_EVENTS];
-    uint64_t moved_out;
+    uint64_t moved_in, moved_out;  // whole connections; what still shakes hands is counted where that ends
     uint64_t opened;
-    uint64_t cut;  // ended without the worker closing it in order: reset, or the worker gave up on it
-    uint64_t spare[2];
+    uint64_t cut;  // ended otherwise than by the worker's close or shutdown
+    uint64_t spare;
 };
 
 struct steering_memory {
@@ -62,14 +62,17 @@ struct steering_memory {
     uint32_t version, size;
     // set by user space
     uint32_t slots, policy, current;
-    uint32_t lobby, moving;  // the slot whose queue is being moved; STEERING_SLOTS = none, for both
-    uint32_t looks, counts;  // whether queues are looked at, connections counted
-    uint64_t patience_ns;    // how often queues are looked at while anything waits; 0 = never
+    uint32_t lobby, moving;   // the slot whose queue is being moved; STEERING_SLOTS = none, for both
+    uint32_t looks, counts;   // whether queues are looked at, connections counted
+    uint8_t moving_name[28];  // where that slot's socket is bound: as long as a sockaddr_in6
+    uint32_t moving_name_len;
+    uint64_t patience_ns;  // how often queues are looked at while anything waits; 0 = never
     // set by the program
-    uint32_t members;     // sockets in the group, strangers included; 0 = not known
-    int32_t moved_live;   // entries in the map `moved`
-    uint32_t watching;    // the timer runs
-    uint64_t number[2];   // scratch
+    uint32_t members;    // sockets in the group, strangers included; 0 = not known
+    int32_t moved_live;  // entries in the map `moved`
+    uint32_t watching;   // the timer runs
+    uint64_t zero;        // always
+    uint64_t number[2];  // scratch
     uint64_t turn[STEERING_EVENTS];
     uint64_t cursor[STEERING_EVENTS][STEERING_CLASSES];
     struct steering_bank bank[2];

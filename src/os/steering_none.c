@@ -43,6 +43,8 @@ int steering_watch(struct steering *steering, uint64_t patience_ns) { (void)stee
 int steering_wake_fd(const struct steering *steering) { (void)steering, abort(); }
 void steering_wake_take(struct steering *steering) { (void)steering, abort(); }
 uint64_t steering_waited_ns(const struct steering *steering, unsigned slot) { (void)steering, (void)slot, abort(); }
-struct steering_counts steering_counts(const struct steering *steering, unsigned slot) { (void)steering, (void)slot, abort(); }
+struct steering_counts steering_counts(const struct steering *steering, unsigned slot) {
+    (void)steering, (void)slot, abort();
+}
 unsigned steering_strangers(const struct steering *steering) { (void)steering, abort(); }
 int steering_recount(struct steering *steering) { (void)steering, abort(); }

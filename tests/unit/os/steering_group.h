@@ -70,12 +70,12 @@ static inline int group_namespace(void **state) {
     return 0;
 }
 
-#define GROUP_NEEDED()                                    \
-    do {                                                  \
-        if (group_why_not[0] != '\0') {                   \
+#define GROUP_NEEDED()                                     \
+    do {                                                   \
+        if (group_why_not[0] != '\0') {                    \
             print_message("skipped: %s\n", group_why_not); \
-            skip();                                       \
-        }                                                 \
+            skip();                                        \
+        }                                                  \
     } while (0)
 
 // What fails the test when it is not so, with the sentence.
@@ -122,7 +122,8 @@ static inline struct group *group_open(int family, enum steering_policy policy, 
     static struct group group;
     group.count = 0;
     group_name(&group, family);
-    MUST(steering_open(&group.steering, &(struct steering_options){.slots = count + 8 > GROUP_MAX ? GROUP_MAX : (unsigned)count + 8, .policy = policy}, &group_error));
+    struct steering_options options = {.slots = count + 8 > GROUP_MAX ? GROUP_MAX : (unsigned)count + 8, .policy = policy};
+    MUST(steering_open(&group.steering, &options, &group_error));
     uint16_t weights[GROUP_MAX] = {0};
     for (int i = 0; i < count; i++) {
         group_add(&group);
@@ -160,6 +161,17 @@ static inline int group_dial_by(const struct group *group, int family) {
 }
 
 static inline int group_dial(const struct group *group) { return group_dial_by(group, group->name.ss_family); }
+
+// An IPv4 client with this address.
+static inline int group_dial_from(const struct group *group, uint32_t address) {
+    struct sockaddr_in from = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(address)};
+    socklen_t len;
+    struct sockaddr_storage to = group_target(group, AF_INET, &len);
+    int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    assert_int_equal(bind(fd, (struct sockaddr *)&from, sizeof from), 0);
+    assert_int_equal(connect(fd, (struct sockaddr *)&to, len), 0);
+    return fd;
+}
 
 // Ends a connection at once, so that nothing of it is left on the machine.
 static inline void group_reset(int *fd) {

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
 // Policies, weights and counts, by real connections over the loopback of a network namespace.
+#include <pthread.h>
 #include <sys/mman.h>
 #include <sys/wait.h>
 
@@ -43,6 +44,35 @@ static void rr_is_exact_over_64_slots_with_cookies(void **state) { (void)state, 
 static void rr_is_exact_over_ipv6(void **state) { (void)state, check_rr(AF_INET6, AF_INET6, 8, "1"); }
 static void rr_is_exact_over_ipv6_with_cookies(void **state) { (void)state, check_rr(AF_INET6, AF_INET6, 8, "2"); }
 static void rr_is_exact_for_ipv4_clients_of_ipv6_sockets(void **state) { (void)state, check_rr(AF_INET6, AF_INET, 8, "1"); }
+
+struct dialer {
+    pthread_t thread;
+    const struct group *group;
+    int clients[400];
+};
+
+static void *dial_all(void *arg) {
+    struct dialer *dialer = arg;
+    for (int i = 0; i < 400; i++) dialer->clients[i] = group_dial(dialer->group);
+    return NULL;
+}
+
+static void rr_is_exact_for_clients_on_several_processors(void **state) {
+    (void)state;
+    GROUP_NEEDED();
+    struct group *group = group_open(AF_INET, STEERING_RR, 8, 1);
+    static struct dialer dialer[4];
+    for (int i = 0; i < 4; i++) {
+        dialer[i].group = group;
+        assert_int_equal(pthread_create(&dialer[i].thread, NULL, dial_all, &dialer[i]), 0);
+    }
+    for (int i = 0; i < 4; i++) pthread_join(dialer[i].thread, NULL);
+    group_wait_queued(group, 1600);
+    for (int i = 0; i < 8; i++) assert_int_equal(group_queue(group->fd[i]), 200);
+    for (int i = 0; i < 4; i++)
+        for (int k = 0; k < 400; k++) group_reset(&dialer[i].clients[k]);
+    group_close(group);
+}
 
 static void rr_counts_ipv4_and_ipv6_clients_as_one(void **state) {
     (void)state;
@@ -174,7 +204,8 @@ static void auto_picks_the_minimum_at_each_decision(void **state) {
                 fd_close(&ends->server);
                 group_reset(&ends->client);
                 *ends = open[slot][--accepted[slot]];
-                memmove(&open[slot][accepted[slot]], &open[slot][accepted[slot] + 1], (size_t)(opened[slot] - accepted[slot] - 1) * sizeof(struct open));
+                memmove(&open[slot][accepted[slot]], &open[slot][accepted[slot] + 1],
+                        (size_t)(opened[slot] - accepted[slot] - 1) * sizeof(struct open));
                 opened[slot]--;
             }
         }
@@ -243,21 +274,11 @@ static void auto_spreads_idle_connections(void **state) {
 
 // ---- sticky
 
-static int dial_from(const struct group *group, uint32_t address) {
-    struct sockaddr_in from = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(address)};
-    socklen_t len;
-    struct sockaddr_storage to = group_target(group, AF_INET, &len);
-    int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-    assert_int_equal(bind(fd, (struct sockaddr *)&from, sizeof from), 0);
-    assert_int_equal(connect(fd, (struct sockaddr *)&to, len), 0);
-    return fd;
-}
-
 enum { STICKY_CLIENTS = 400 };
 
 static void where_clients_go(const struct group *group, int out[STICKY_CLIENTS]) {
     for (uint32_t i = 0; i < STICKY_CLIENTS; i++) {
-        int server, client = dial_from(group, 0x7f000001 + i * 0x7f07);
+        int server, client = group_dial_from(group, 0x7f000001 + i * 0x7f07);
         out[i] = group_where_fd(group, client, &server);
         group_reset(&client);
         fd_close(&server);
@@ -688,6 +709,7 @@ int main(void) {
         cmocka_unit_test(rr_is_exact_over_ipv6),
         cmocka_unit_test(rr_is_exact_over_ipv6_with_cookies),
         cmocka_unit_test(rr_is_exact_for_ipv4_clients_of_ipv6_sockets),
+        cmocka_unit_test(rr_is_exact_for_clients_on_several_processors),
         cmocka_unit_test(rr_counts_ipv4_and_ipv6_clients_as_one),
         cmocka_unit_test(ipv4_and_ipv6_on_one_port_are_two_groups),
         cmocka_unit_test(rr_is_exact_with_fast_open),

@@ -3,6 +3,8 @@
 // from, emptied, or closed. A TUN device plays the client where the handshake must stop half way.
 #include <linux/if_tun.h>
 #include <netinet/ip.h>
+#include <pthread.h>
+#include <stdatomic.h>
 
 #include "steering_group.h"
 
@@ -107,7 +109,34 @@ static void moved_connections_are_counted_where_they_are(void **state) {
     group_close(group);
 }
 
-static void a_full_queue_moves_as_a_whole_and_late_clients_too(void **state) {
+// A client that is moved goes where it would go if it came anew.
+static void sticky_moves_clients_where_they_belong(void **state) {
+    (void)state;
+    GROUP_NEEDED();
+    enum { CLIENTS = 60 };
+    struct group *group = group_open(AF_INET6, STEERING_STICKY, 4, 1);
+    int clients[CLIENTS], again[4] = {0}, server;
+    steering_set_weight(group->steering, 0, 0), steering_set_weight(group->steering, 2, 0), steering_set_weight(group->steering, 3, 0);
+    for (uint32_t i = 0; i < CLIENTS; i++) clients[i] = group_dial_from(group, 0x7f000001 + i * 0x7f07);
+    group_wait_queued(group, CLIENTS);
+    const uint16_t others[GROUP_MAX] = {1, 0, 1, 1};
+    assert_int_equal(steering_set_weights(group->steering, others), 0);
+    MUST(steering_move_queue(group->steering, 1, group->fd[1], NULL, &group_error));
+    int queue[4];
+    for (int i = 0; i < 4; i++) queue[i] = group_queue(group->fd[i]);
+    group_drain(group);
+    for (uint32_t i = 0; i < CLIENTS; i++) {
+        int client = group_dial_from(group, 0x7f000001 + i * 0x7f07);
+        again[group_where_fd(group, client, &server)]++;
+        group_reset(&client);
+        fd_close(&server);
+        group_reset(&clients[i]);
+    }
+    for (int i = 0; i < 4; i++) assert_int_equal(again[i], queue[i]);
+    group_close(group);
+}
+
+static void a_long_queue_moves_as_a_whole(void **state) {
     (void)state;
     GROUP_NEEDED();
     static int clients[1000];
@@ -160,7 +189,8 @@ static void a_first_member_bound_without_reuseport_can_be_emptied(void **state) 
     int clients[30];
     for (int i = 0; i < 30; i++) clients[i] = group_dial(&group);
     group_wait_queued(&group, 30);
-    for (unsigned round = 0; round < 6; round++) MUST(steering_move_queue(group.steering, round % 3, group.fd[round % 3], NULL, &group_error));
+    for (unsigned round = 0; round < 6; round++)
+        MUST(steering_move_queue(group.steering, round % 3, group.fd[round % 3], NULL, &group_error));
     assert_int_equal(group_queued(&group), 30);
     for (int i = 0; i < 30; i++) group_reset(&clients[i]);
     group_close(&group);
@@ -256,6 +286,27 @@ static void adding_twice_and_removing_twice_is_harmless(void **state) {
     group_close(group);
 }
 
+static void a_socket_is_made_to_listen(void **state) {
+    (void)state;
+    GROUP_NEEDED();
+    struct group group = {0};
+    group_name(&group, AF_INET);
+    MUST(steering_open(&group.steering, &(struct steering_options){.slots = 2}, &group_error));
+    group.fd[group.count++] = group_socket(AF_INET, 0);
+    assert_int_equal(bind(group.fd[0], (struct sockaddr *)&group.name, group.name_len), 0);
+    MUST(steering_add(group.steering, 0, group.fd[0], &group_error));
+    group.name_len = sizeof group.name;
+    assert_int_equal(getsockname(group.fd[0], (struct sockaddr *)&group.name, &group.name_len), 0);
+    int client = group_dial(&group);
+    group_wait_queued(&group, 1);
+    assert_int_equal(group_live(&group, 0), 1);
+    group_reset(&client);
+    scoped_fd alone = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    assert_int_equal(steering_add(group.steering, 1, alone, &group_error), -EINVAL);
+    assert_non_null(strstr(group_error.text, "SO_REUSEPORT"));
+    group_close(&group);
+}
+
 static void a_slot_can_get_another_socket(void **state) {
     (void)state;
     GROUP_NEEDED();
@@ -271,6 +322,81 @@ static void a_slot_can_get_another_socket(void **state) {
     assert_int_equal(group_queue(old), 0);
     fd_close(&old);
     group_close(group);
+}
+
+// ---- under load
+
+enum { LOAD_SLOTS = 4, LOAD_CLIENTS = 3, LOAD_MS = 1500 };
+
+struct load {
+    struct group *group;
+    pthread_mutex_t awake[LOAD_SLOTS];  // held by whoever accepts, or froze the one who does
+    atomic_int next_slot, next_client, answered, failed;
+    atomic_bool clients_end, servers_end;
+};
+
+static void *serve(void *arg) {
+    struct load *load = arg;
+    int slot = load->next_slot++;
+    while (!load->servers_end) {
+        pthread_mutex_lock(&load->awake[slot]);
+        int number, fd = group_accept(load->group, slot);
+        pthread_mutex_unlock(&load->awake[slot]);
+        if (fd < 0)
+            usleep(300);  // long enough for a queue to form
+        else if (recv(fd, &number, sizeof number, 0) == sizeof number)
+            send(fd, &number, sizeof number, MSG_NOSIGNAL);
+        fd_close(&fd);
+    }
+    return NULL;
+}
+
+static void *ask(void *arg) {
+    struct load *load = arg;
+    struct timeval patience = {.tv_sec = 5};
+    for (int number = load->next_client++ << 24; !load->clients_end; number++) {
+        int answer = -1, fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+        socklen_t len;
+        struct sockaddr_storage to = group_target(load->group, AF_INET, &len);
+        setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof patience);
+        bool good = connect(fd, (struct sockaddr *)&to, len) == 0 && send(fd, &number, sizeof number, MSG_NOSIGNAL) == sizeof number &&
+                    recv(fd, &answer, sizeof answer, MSG_WAITALL) == sizeof answer && answer == number;
+        good ? load->answered++ : load->failed++;
+        group_reset(&fd);
+    }
+    return NULL;
+}
+
+static void no_request_fails_while_queues_move(void **state) {
+    (void)state;
+    GROUP_NEEDED();
+    static struct load load;
+    pthread_t server[LOAD_SLOTS], client[LOAD_CLIENTS];
+    load.group = group_open(AF_INET, STEERING_AUTO, LOAD_SLOTS, 1);
+    for (int i = 0; i < LOAD_SLOTS; i++) pthread_mutex_init(&load.awake[i], NULL);
+    for (int i = 0; i < LOAD_SLOTS; i++) pthread_create(&server[i], NULL, serve, &load);
+    for (int i = 0; i < LOAD_CLIENTS; i++) pthread_create(&client[i], NULL, ask, &load);
+    unsigned moves = 0, moved = 0, some;
+    for (int ms = 0; ms < LOAD_MS; ms++, moves++) {
+        unsigned slot = moves % LOAD_SLOTS;
+        assert_int_equal(steering_set_weight(load.group->steering, slot, 0), 0);
+        pthread_mutex_lock(&load.awake[slot]);
+        MUST(steering_move_queue(load.group->steering, slot, load.group->fd[slot], &some, &group_error));
+        pthread_mutex_unlock(&load.awake[slot]);
+        assert_int_equal(steering_set_weight(load.group->steering, slot, 1), 0);
+        moved += some;
+        usleep(1000);
+    }
+    load.clients_end = true;
+    for (int i = 0; i < LOAD_CLIENTS; i++) pthread_join(client[i], NULL);
+    load.servers_end = true;
+    for (int i = 0; i < LOAD_SLOTS; i++) pthread_join(server[i], NULL);
+    print_message("%d requests, %u moves of %u connections\n", load.answered, moves, moved);
+    assert_int_equal(load.failed, 0);
+    assert_true(load.answered > 100 && moved > 0);
+    for (int i = 0; i < LOAD_SLOTS; i++) group_wait_live(load.group, i, 0);
+    assert_int_equal(steering_recount(load.group->steering), 0);
+    group_close(load.group);
 }
 
 // ---- half-open ones
@@ -318,11 +444,20 @@ static uint16_t checksum(uint32_t sum) {
 
 static void send_segment(const struct group *group, uint16_t from, uint32_t seq, uint32_t ack, uint8_t flags, const char *data) {
     size_t len = strlen(data);
-    struct segment segment = {
-        .ip = {.version = 4, .ihl = 5, .tot_len = htons((uint16_t)(40 + len)), .ttl = 64, .protocol = IPPROTO_TCP,
-               .saddr = inet_addr("10.66.0.2"), .daddr = inet_addr("10.66.0.1")},
-        .tcp = {.th_sport = htons(from), .th_dport = ((const struct sockaddr_in *)&group->name)->sin_port, .th_seq = htonl(seq),
-                .th_ack = htonl(ack), .th_off = 5, .th_flags = flags, .th_win = htons(60000)}};
+    struct segment segment = {.ip = {.version = 4,
+                                     .ihl = 5,
+                                     .tot_len = htons((uint16_t)(40 + len)),
+                                     .ttl = 64,
+                                     .protocol = IPPROTO_TCP,
+                                     .saddr = inet_addr("10.66.0.2"),
+                                     .daddr = inet_addr("10.66.0.1")},
+                              .tcp = {.th_sport = htons(from),
+                                      .th_dport = ((const struct sockaddr_in *)&group->name)->sin_port,
+                                      .th_seq = htonl(seq),
+                                      .th_ack = htonl(ack),
+                                      .th_off = 5,
+                                      .th_flags = flags,
+                                      .th_win = htons(60000)}};
     memcpy(segment.data, data, len);
     segment.ip.check = checksum(sum_words(&segment.ip, 20, 0));
     uint32_t pseudo = sum_words(&segment.ip.saddr, 8, IPPROTO_TCP + 20 + (uint32_t)len);
@@ -433,14 +568,17 @@ int main(void) {
         cmocka_unit_test(an_ipv6_queue_moves_to_the_others_with_its_data),
         cmocka_unit_test(a_queue_stays_when_nobody_else_is_fit),
         cmocka_unit_test(moved_connections_are_counted_where_they_are),
-        cmocka_unit_test(a_full_queue_moves_as_a_whole_and_late_clients_too),
+        cmocka_unit_test(sticky_moves_clients_where_they_belong),
+        cmocka_unit_test(a_long_queue_moves_as_a_whole),
         cmocka_unit_test(a_socket_bound_to_port_0_keeps_its_port),
         cmocka_unit_test(a_first_member_bound_without_reuseport_can_be_emptied),
         cmocka_unit_test(options_of_the_socket_outlast_the_move),
         cmocka_unit_test(the_queue_of_a_closed_socket_moves),
         cmocka_unit_test(the_queue_of_a_socket_that_its_worker_shut_down_moves),
         cmocka_unit_test(adding_twice_and_removing_twice_is_harmless),
+        cmocka_unit_test(a_socket_is_made_to_listen),
         cmocka_unit_test(a_slot_can_get_another_socket),
+        cmocka_unit_test(no_request_fails_while_queues_move),
         cmocka_unit_test(a_handshake_ends_where_it_began_when_steered_away),
         cmocka_unit_test(a_handshake_ends_where_it_began_when_emptied),
         cmocka_unit_test(a_handshake_ends_elsewhere_when_shut_down),

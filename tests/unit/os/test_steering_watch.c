@@ -199,14 +199,10 @@ static void watching_can_be_turned_off(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(a_queue_that_does_not_move_wakes),
-        cmocka_unit_test(a_queue_that_stays_stuck_reminds),
-        cmocka_unit_test(a_queue_that_moves_does_not_wake),
-        cmocka_unit_test(one_at_a_time_does_not_wake),
-        cmocka_unit_test(the_timer_rests_when_nothing_waits),
-        cmocka_unit_test(a_moved_queue_is_quiet_and_can_wake_again),
-        cmocka_unit_test(watching_survives_a_change_of_hands),
-        cmocka_unit_test(watching_can_be_turned_off),
+        cmocka_unit_test(a_queue_that_does_not_move_wakes),    cmocka_unit_test(a_queue_that_stays_stuck_reminds),
+        cmocka_unit_test(a_queue_that_moves_does_not_wake),    cmocka_unit_test(one_at_a_time_does_not_wake),
+        cmocka_unit_test(the_timer_rests_when_nothing_waits),  cmocka_unit_test(a_moved_queue_is_quiet_and_can_wake_again),
+        cmocka_unit_test(watching_survives_a_change_of_hands), cmocka_unit_test(watching_can_be_turned_off),
     };
     return cmocka_run_group_tests(tests, group_namespace, NULL);
 }
