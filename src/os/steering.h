@@ -70,7 +70,7 @@ void steering_export(const struct steering *steering, int out_fds[static STEERIN
 // The kernel goes on steering as it was told last, by the sockets alone; it counts and watches only while a duplicate of the
 // descriptors is open. NULL is fine.
 void steering_close(struct steering *steering);
-// What this steering cannot do here, as a sentence ("auto: ..."); "" = nothing. Static.
+// What this steering cannot do here, as a sentence ("auto goes by ..."); "" = nothing. Static.
 const char *steering_lacks(const struct steering *steering);
 
 // `fd`: a socket of the group, bound, with SO_REUSEPORT (borrowed; keep it open). It is made to listen when it does not yet:
@@ -80,8 +80,9 @@ int steering_add(struct steering *steering, unsigned slot, int fd, struct pando_
 // Before its last descriptor is closed. Its weight becomes 0. What was queued there moves at that close.
 void steering_remove(struct steering *steering, unsigned slot);
 
-// Shares of new connections: exact over each round of turns (in sticky by the hash of clients); 0 = steered away. At most STEERING_CLASSES
-// different ones at a time, else -E2BIG and nothing changed. In force for the next SYN; handshakes under way still end where they began.
+// Shares of new connections: exact over each round of turns (in sticky by the hash of clients); 0 = steered away. At most
+// STEERING_CLASSES different ones at a time, else -E2BIG and nothing changed. In force for the next SYN; handshakes under way
+// still end where they began.
 int steering_set_weight(struct steering *steering, unsigned slot, unsigned weight);
 int steering_set_weights(struct steering *steering, const uint16_t *weights);  // of all slots, at once
 unsigned steering_weight(const struct steering *steering, unsigned slot);
