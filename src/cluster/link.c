@@ -13,14 +13,6 @@ void link_init(struct link *link, int channel_take) {
     link->last = &link->first;
 }
 
-void link_deinit(struct link *link) {
-    struct link_event event;
-    fd_close(&link->fd);
-    link->gone = true;
-    while (link->first != NULL && link_next_event(link, &event) == 1)
-        for (int i = 0; i < 2; i++) fd_close(&event.fd[i]);
-}
-
 // Receives one message, waiting for it when `wait`. 1, 0 = nothing there, -EPIPE.
 static int receive(struct link *link, bool wait, struct keeper_message *out, int fds[2]) {
     fds[0] = fds[1] = -1;

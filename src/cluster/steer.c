@@ -31,11 +31,6 @@ int steer_prepare(struct listeners *listeners, struct pando_error *error) {
     return steering_open(&listeners->spare, &options, error);
 }
 
-void steer_deinit(struct listeners *listeners) {
-    for (int a = 0; a < RECORD_ADDRESS_MAX; a++) steering_close(listeners->steering[a]);
-    steering_close(listeners->spare);
-}
-
 static uint64_t held_key(int address, int fd) { return (uint64_t)address << 8 | (uint64_t)fd; }
 
 // The kernel steers on through the keeper's duplicates while no primary lives.

@@ -14,7 +14,6 @@
 // Opens what the first address will need, ahead of time (it takes a while), and so learns whether this can work here.
 // 0, or -errno with the reason; the record's mode then has to be pull.
 int steer_prepare(struct listeners *listeners, struct pando_error *error);
-void steer_deinit(struct listeners *listeners);
 
 // A new address that listens for the first time, with this socket: says whether it gets one socket a slot, and who steers.
 void steer_new_address(struct listeners *listeners, int address, int fd);
