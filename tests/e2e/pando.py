@@ -179,6 +179,18 @@ def http_get(where, timeout=5.0):
         return read_answer(sock)
 
 
+def wait_listening(where, deadline=DEADLINE):
+    """Until `where` takes connections: a worker that listens on several addresses is ready after the first of them."""
+    def connects():
+        try:
+            connect(where).close()
+        except (ConnectionRefusedError, FileNotFoundError):
+            return False
+        return True
+
+    wait_until(connects, deadline, f"something listens at {where}")
+
+
 def http_values(where, timeout=5.0):
     """The answer's lines "key value" as a dict; the lines "env K=V" come as a dict of their own under "env"."""
     values = {"env": {}}
@@ -195,6 +207,7 @@ def http_values(where, timeout=5.0):
 def pids_answering(where, at_least=2, deadline=DEADLINE):
     """The pids that answered, as soon as there are `at_least` so many. Connections come eight at a time: where idle workers pull
     from one queue, a lone client may well be served by the same one for ever."""
+    wait_listening(where, deadline)
     pids = set()
     end = time.monotonic() + deadline
     while len(pids) < at_least:

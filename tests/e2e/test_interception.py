@@ -8,7 +8,8 @@ import threading
 import pytest
 
 import programs
-from pando import (NOBODY, PYTHON, Load, app, connect, free_port, free_ports, http_get, http_values, pids_answering, script, wait_until)
+from pando import (NOBODY, PYTHON, Load, app, connect, free_port, free_ports, http_get, http_values, pids_answering, script, wait_listening,
+                   wait_until)
 
 # Options and environment of each way. The primary looks into workers through the keeper alone; that one can be told to refuse.
 # (Left to itself where it may look, Pando reads: that is how all other tests run.)
@@ -261,11 +262,13 @@ def test_own_port_gives_each_worker_its_own_there_and_shares_the_rest(start):
     instance = start(app("listeners"), f"4:127.0.0.1:{port}", f"4:127.0.0.1:{first}", options=["--own-port", first])
     instance.wait_ready()
     pids = instance.pids()
-    assert http_get(first).pid == pids[0]
-    assert http_get(second).pid == pids[1]
+    for own, pid in ((first, pids[0]), (second, pids[1])):
+        wait_listening(own)
+        assert http_get(own).pid == pid
     assert pids_answering(port, 2) == set(pids.values())
     instance.kill(1)
     instance.wait_replaced(1, pids[1])
+    wait_listening(second)
     assert http_get(second).pid == instance.pids()[1]
 
 
