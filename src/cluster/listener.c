@@ -19,6 +19,10 @@
 #include "fd.h"
 #include "steer.h"
 
+#ifndef IPPROTO_MPTCP
+#define IPPROTO_MPTCP 262
+#endif
+
 void listeners_init(struct listeners *listeners, struct record *record, struct link *link, enum launch_balance balance) {
     listeners->record = record;
     listeners->link = link;
@@ -71,7 +75,8 @@ int listeners_find(const struct listeners *listeners, int address, uint32_t gene
     int wanted = listeners->record->address[address].per_slot ? slot : LISTENER_SHARED;
     for (int i = 0; i < (int)listeners->record->socket_end; i++) {
         const struct record_socket *row = &listeners->record->socket[i];
-        if (same_group(row, address) && row->generation == generation && row->slot == wanted) return i;
+        bool mine = listeners->record->address[address].for_all || row->generation == generation;
+        if (same_group(row, address) && mine && row->slot == wanted) return i;
     }
     return -1;
 }
@@ -94,11 +99,31 @@ static int free_row(struct record *record) {
     return record->socket_end < RECORD_SOCKET_MAX ? (int)record->socket_end++ : -ENFILE;
 }
 
+bool listeners_slot_used(const struct listeners *listeners, int slot, uint32_t generation) {
+    for (int i = 0; i < (int)listeners->record->socket_end; i++) {
+        const struct record_socket *row = &listeners->record->socket[i];
+        if (row->used && row->slot == slot && row->generation != generation) return true;
+    }
+    return false;
+}
+
+static bool speaks_mptcp(int fd) {
+    int protocol = 0;
+    socklen_t len = sizeof protocol;
+    return getsockopt(fd, SOL_SOCKET, SO_PROTOCOL, &protocol, &len) == 0 && protocol == IPPROTO_MPTCP;
+}
+
 int listeners_add(struct listeners *listeners, int address, uint32_t generation, int slot, int fd) {
     struct record_address *at = &listeners->record->address[address];
     int row = free_row(listeners->record);
     if (row < 0) return row;
-    if (!at->listened) steer_new_address(listeners, address, fd);
+    if (!at->listened) {
+        at->for_all = at->at.any.sa_family == AF_UNIX || speaks_mptcp(fd);
+        steer_new_address(listeners, address);
+    }
+    // A member from its listen on: what chooses among generations is there before.
+    bool alone = group_size(listeners, address) == 0;
+    if (!alone && !at->per_slot) steer_choose(listeners, address);
     scoped_fd own = fcntl(fd, F_DUPFD_CLOEXEC, 0);
     if (own < 0) return -errno;
     int r = link_hold(listeners->link, HELD_SOCKET, (uint64_t)row, own);
@@ -111,6 +136,7 @@ int listeners_add(struct listeners *listeners, int address, uint32_t generation,
     listeners->record->socket[row] = (struct record_socket){.used = true,
                                                             .address = (uint8_t)address,
                                                             .slot = at->per_slot ? slot : LISTENER_SHARED,
+                                                            .live = alone && !at->per_slot,
                                                             .generation = generation,
                                                             .index = group_size(listeners, address),
                                                             .inode = listeners_inode(own)};
@@ -134,7 +160,8 @@ void listeners_close(struct listeners *listeners, int row) {
     if (last != NULL) last->index = gone->index;
     int address = gone->address;
     *gone = (struct record_socket){0};
-    link_drop(listeners->link, HELD_SOCKET, (uint64_t)row);
+    // Closed everywhere before a program is attached that goes by the new places.
+    link_drop_now(listeners->link, HELD_SOCKET, (uint64_t)row);
     fd_close(&listeners->fd[row]);
     steer_update(listeners, address);
 }

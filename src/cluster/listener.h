@@ -41,6 +41,7 @@ int listeners_any_row(const struct listeners *listeners, int address);  // some 
 // Makes `fd` (borrowed, bound) listen with the system's limit as backlog, and keeps it as that worker's row. Row or -errno.
 int listeners_add(struct listeners *listeners, int address, uint32_t generation, int slot, int fd);
 void listeners_close(struct listeners *listeners, int row);
+bool listeners_slot_used(const struct listeners *listeners, int slot, uint32_t generation);  // by sockets of another generation
 void listeners_close_slot(struct listeners *listeners, int slot);  // only rows whose queue is empty, or moves at the close
 // From now on one socket a slot here; the one there is becomes `slot`'s.
 void listeners_split(struct listeners *listeners, int address, int slot);

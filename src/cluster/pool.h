@@ -10,6 +10,7 @@
 #include <linux/filter.h>
 
 #include "error.h"
+#include "generation.h"
 #include "intercept.h"
 #include "launch.h"
 #include "link.h"
@@ -28,6 +29,7 @@ struct pool_hooks {
     void (*started)(void *arg, struct worker *worker, struct pool_fds *fds_take);
     void (*ended)(void *arg, struct worker *worker);  // its process is gone; before the state moves
     void (*changed)(void *arg);                       // some state moved: whoever waits may look
+    void (*progress)(void *arg, const char *line);    // of a roll-out, for whoever asked for it
     const char *(*last_lines)(void *arg, const struct worker *worker);  // what it wrote last; "" = nothing
     void (*finished)(void *arg, int exit_code, const char *why);      // the instance is over; `why` NULL = as asked
 };
@@ -35,7 +37,8 @@ struct pool_hooks {
 struct pool {
     struct record *record;        // borrowed
     struct link *link;            // borrowed
-    const struct launch *launch;  // borrowed: of the present generation
+    const struct launch *launch;  // borrowed: of `run`; what a generation may change is in pool_launch_of
+    struct generations generations;
     struct listeners listeners;
     struct intercept intercept;
     struct worker worker[LAUNCH_WORKERS_MAX];
@@ -74,9 +77,10 @@ void pool_reconcile(struct pool *pool);
 
 // Wishes. They are begun here; `changed` is called as they come true.
 void pool_scale(struct pool *pool, int workers);
-void pool_restart(struct pool *pool, int slot);  // -1 = all, one after the other
+void pool_restart(struct pool *pool, int number);  // -1 = all, one after the other
 void pool_stop(struct pool *pool, bool now);
 bool pool_is_scaled(const struct pool *pool);
+const struct launch *pool_launch_of(const struct pool *pool, const struct worker *worker);
 bool pool_is_restarted(const struct pool *pool);
 
 void pool_release_paths(struct pool *pool);  // the end: second names of unix sockets
@@ -84,6 +88,9 @@ int pool_ready_count(const struct pool *pool);
 struct worker *pool_by_token(struct pool *pool, uint64_t token);
 
 // Between the files of the pool.
+void pool_drain(struct pool *pool, struct worker *worker, const char *why);  // wish.c
+void pool_recall(struct pool *pool, struct worker *worker);  // drain.c: DRAINING and not told yet: it serves again
+void pool_release_kept(struct pool *pool, struct worker *worker);  // drain.c: it is not needed for a rollback any more
 void pool_move(struct pool *pool, struct worker *worker, enum worker_event event, uint64_t lasts_ns, const char *why);
 void pool_start_slot(struct pool *pool, struct worker *worker, enum worker_event event);
 void pool_retire(struct pool *pool, struct worker *worker, const char *why);  // DRAINING: its time is over

@@ -17,6 +17,7 @@
 #include "log.h"
 #include "pool.h"
 #include "procinfo.h"
+#include "rollout.h"
 #include "seccomp_notify.h"
 #include "steer.h"
 #include "str.h"
@@ -79,6 +80,7 @@ int pool_open(struct pool *pool, struct pando_error *error) {
     cpus_read(&cpus, "/proc", "");
     pool->cpus = cpus.count;
     pool->oom_kills = procinfo_oom_kills();
+    generations_init(&pool->generations, record, pool->link, pool->launch);
     listeners_init(&pool->listeners, record, pool->link, pool->launch->balance);
     pool_attach_intercept(pool);
     int r = intercept_init(&pool->intercept);
@@ -112,7 +114,7 @@ static void reconcile_worker(struct pool *pool, struct worker *worker) {
     struct record_worker *record = worker->record;
     if (record->pid != 0 && worker->pidfd < 0) record->pid = 0;
     if (record->pid == 0) record->token = 0;
-    pool_thaw(pool, worker);
+    if (!record->kept) pool_thaw(pool, worker);
     intercept_resume(&pool->intercept, worker);
     switch (worker_state(worker)) {
         case WORKER_VACANT:
@@ -141,6 +143,7 @@ void pool_reconcile(struct pool *pool) {
     for (uint32_t i = 0; i < pool->record->slot_end; i++) reconcile_worker(pool, &pool->worker[i]);
     pool->record->notified_token = 0;
     pool_unpark(pool);
+    pool_arrange(pool);
     pool_step_restarts(pool);
     pool_check_finished(pool);
 }

@@ -154,7 +154,7 @@ static void log_evidence(const struct worker *worker, const struct procinfo *inf
     read_proc(pid, "wchan", wchan, sizeof wchan);
     read_proc(pid, "syscall", call, sizeof call);
     read_proc(pid, "stack", stack, sizeof stack);
-    log_warn("worker %d (pid %d) hangs: state %c, %llu ms of processor time in %llu ms, wchan %s, syscall %s, stack %s", worker->slot, pid,
+    log_warn("worker %d (pid %d) hangs: state %c, %llu ms of processor time in %llu ms, wchan %s, syscall %s, stack %s", worker_number(worker), pid,
              info->state, (unsigned long long)((procinfo_cpu_clock_ns(pid) - worker->record->stuck_cpu_ns) / CLOCK_MS),
              (unsigned long long)((now_ns - worker->record->stuck_ns) / CLOCK_MS), wchan[0] != '\0' ? wchan : "?", call, stack);
 }

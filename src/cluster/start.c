@@ -20,17 +20,25 @@
 #include "pool.h"
 #include "spawn.h"
 
-enum { PIPE_BYTES = 1 << 20, EXIT_NOT_FOUND = 127, EXIT_NOT_EXECUTABLE = 126 };
+enum { PIPE_BYTES = 1 << 20, EXIT_NOT_FOUND = 127, EXIT_NOT_EXECUTABLE = 126, EXTRA_MAX = PLAN_FD_MAX - 2 };
 
 struct start {
     struct pool *pool;
     struct worker *worker;
+    const struct launch *launch;  // borrowed: of its generation
     uint64_t token;
     struct pool_fds near;         // owned until handed to the hook
     int far_out, far_err, far_ready;  // owned
+    int extra[EXTRA_MAX], extra_target[EXTRA_MAX], extra_count;  // borrowed; descriptors beside output and error
     char path[PATH_MAX];
     char notify_path[108];
 };
+
+static void add_extra(struct start *start, int fd, int target) {
+    if (fd < 0) return;
+    start->extra[start->extra_count] = fd;
+    start->extra_target[start->extra_count++] = target;
+}
 
 // execvp(3)'s search, done here: the child must not allocate, and the answer is worth an error of its own.
 static int find_program(const struct launch *launch, char *out, size_t size) {
@@ -68,7 +76,7 @@ static int make_pipes(struct start *start) {
     if (r == 0) r = make_pipe(&start->near.err, &start->far_err);
     if (r == 0) r = link_post_hold(link, HELD_OUTPUT, start->token << 1, start->near.out);
     if (r == 0) r = link_post_hold(link, HELD_OUTPUT, start->token << 1 | 1, start->near.err);
-    if (r != 0 || start->pool->launch->ready != LAUNCH_READY_FD) return r;
+    if (r != 0 || start->launch->ready != LAUNCH_READY_FD) return r;
     r = make_pipe(&start->near.ready_pipe, &start->far_ready);
     return r != 0 ? r : link_post_hold(link, HELD_READY_PIPE, start->token, start->near.ready_pipe);
 }
@@ -96,10 +104,10 @@ static void fill_user(const struct launch *launch, struct plan *plan) {
     for (uint32_t i = 0; i < plan->group_count; i++) plan->groups[i] = launch->groups[i];
 }
 
-static void fill_cpu(const struct pool *pool, int slot, struct plan *plan) {
+static void fill_cpu(const struct start *start, struct plan *plan) {
     cpu_set_t may, one;
-    if (!pool->launch->pin || sched_getaffinity(0, sizeof may, &may) != 0) return;
-    int cpu = cpus_pick(&may, slot);
+    if (!start->launch->pin || sched_getaffinity(0, sizeof may, &may) != 0) return;
+    int cpu = cpus_pick(&may, worker_number(start->worker));
     if (cpu < 0) return;
     CPU_ZERO(&one);
     CPU_SET(cpu, &one);
@@ -109,10 +117,10 @@ static void fill_cpu(const struct pool *pool, int slot, struct plan *plan) {
 
 static int make_plan(const struct start *start) {
     const struct pool *pool = start->pool;
-    const struct launch *launch = pool->launch;
-    struct environment with = {.slot = start->worker->slot,
+    const struct launch *launch = start->launch;
+    struct environment with = {.slot = worker_number(start->worker),
                                .workers = (int)pool->record->wanted,
-                               .generation = pool->record->generation,
+                               .generation = start->worker->record->generation,
                                .cpus_per_worker = pool->cpus / (int)pool->record->wanted > 1 ? pool->cpus / (int)pool->record->wanted : 1,
                                .notify_socket = start->notify_path[0] != '\0' ? start->notify_path : NULL};
     struct plan plan = {.magic = PLAN_MAGIC,
@@ -123,10 +131,10 @@ static int make_plan(const struct start *start) {
     for (int i = 0; i < PLAN_FD_MAX; i++) plan.fd_target[i] = -1;
     plan.fd_target[0] = STDOUT_FILENO;
     plan.fd_target[1] = STDERR_FILENO;
-    if (start->far_ready >= 0) plan.fd_target[2] = launch->ready_fd;
-    snprintf(plan.title, sizeof plan.title, "worker %d", start->worker->slot);
+    for (int i = 0; i < start->extra_count; i++) plan.fd_target[2 + i] = start->extra_target[i];
+    snprintf(plan.title, sizeof plan.title, "worker %d", worker_number(start->worker));
     fill_user(launch, &plan);
-    fill_cpu(pool, start->worker->slot, &plan);
+    fill_cpu(start, &plan);
     char **envp = environment_build(launch->envp, &with);
     if (envp == NULL) return -ENOMEM;
     struct plan_source source = {.argv = launch->argv,
@@ -141,7 +149,7 @@ static int make_plan(const struct start *start) {
 }
 
 static int explain(const struct start *start, int r, enum spawn_stage stage, struct pando_error *error, int *out_exit_code) {
-    const char *command = start->pool->launch->argv[0];
+    const char *command = start->launch->argv[0];
     bool refused = stage == SPAWN_STAGE_FILTER && (r == -EBUSY || r == -EINVAL || r == -ENOSYS || r == -EPERM);
     if (refused || stage == SPAWN_STAGE_USER) *out_exit_code = 1;
     if (refused)
@@ -151,9 +159,9 @@ static int explain(const struct start *start, int r, enum spawn_stage stage, str
                          r == -EBUSY ? "a program above Pando, such as LXD, Incus or another Pando, listens already"
                                      : "seccomp user notification is missing here");
     if (stage == SPAWN_STAGE_USER)
-        return error_say(error, -r, "start %s: change to user %s: %s (only root may)", command, start->pool->launch->user, strerror(-r));
+        return error_say(error, -r, "start %s: change to user %s: %s (only root may)", command, start->launch->user, strerror(-r));
     if (stage == SPAWN_STAGE_DIRECTORY)
-        return error_set(error, -r, "start %s: change to the directory %s", command, start->pool->launch->directory);
+        return error_set(error, -r, "start %s: change to the directory %s", command, start->launch->directory);
     if (stage == SPAWN_STAGE_EXEC) *out_exit_code = r == -ENOENT ? EXIT_NOT_FOUND : EXIT_NOT_EXECUTABLE;
     return error_set(error, -r, "start %s: %s", command, spawn_stage_text[stage]);
 }
@@ -162,12 +170,18 @@ static int spawn_it(struct start *start, struct pando_error *error, int *out_exi
     struct worker *worker = start->worker;
     uint32_t stage = SPAWN_STAGE_PLAN;
     int r = make_pipes(start);
-    if (r != 0) return error_set(error, -r, "start worker %d: make its pipes", worker->slot);
+    if (r != 0) return error_set(error, -r, "start worker %d: make its pipes", worker_number(worker));
+    struct generations *generations = &start->pool->generations;
+    uint32_t generation = worker->record->generation;
+    add_extra(start, start->far_ready, start->launch->ready_fd);
+    add_extra(start, generations_directory(generations, generation), PLAN_FD_DIRECTORY);
+    add_extra(start, generations_program(generations, generation, start->path), PLAN_FD_PROGRAM);
     scoped_fd memfd = make_plan(start);
-    if (memfd < 0) return error_set(error, -memfd, "start worker %d: make its plan", worker->slot);
-    int fds[3] = {start->far_out, start->far_err, start->far_ready};
+    if (memfd < 0) return error_set(error, -memfd, "start worker %d: make its plan", worker_number(worker));
+    int fds[2 + EXTRA_MAX] = {start->far_out, start->far_err};
+    memcpy(fds + 2, start->extra, sizeof start->extra);
     pid_t pid = 0;
-    r = link_spawn(start->pool->link, start->token, memfd, fds, start->far_ready >= 0 ? 3 : 2, &pid, &worker->pidfd,
+    r = link_spawn(start->pool->link, start->token, memfd, fds, 2 + (size_t)start->extra_count, &pid, &worker->pidfd,
                    &worker->listener, &stage);
     if (r != 0) return explain(start, r, (enum spawn_stage)stage, error, out_exit_code);
     worker->record->pid = pid;
@@ -181,17 +195,17 @@ static void make_notify_path(struct start *start) {
 }
 
 int pool_start_process(struct pool *pool, struct worker *worker, struct pando_error *error, int *out_exit_code) {
-    struct start start = {.pool = pool, .worker = worker, .near = {-1, -1, -1}, .far_out = -1, .far_err = -1, .far_ready = -1};
+    const struct launch *launch = pool_launch_of(pool, worker);
+    struct start start = {.pool = pool, .worker = worker, .launch = launch, .near = {-1, -1, -1}, .far_out = -1, .far_err = -1, .far_ready = -1};
     struct record_worker *record = worker->record;
     start.token = ++pool->record->next_incarnation << 16 | (uint64_t)worker->slot;
-    int r = find_program(pool->launch, start.path, sizeof start.path);
+    int r = find_program(launch, start.path, sizeof start.path);
     if (r != 0) {
         *out_exit_code = r == -ENOENT ? EXIT_NOT_FOUND : EXIT_NOT_EXECUTABLE;
-        return error_set(error, -r, "start %s: find it in PATH", pool->launch->argv[0]);
+        return error_set(error, -r, "start %s: find it in PATH", launch->argv[0]);
     }
     make_notify_path(&start);
     record->token = start.token;
-    record->generation = pool->record->generation;
     record->intercept = pool->record->intercept;
     record->started_ns = clock_now_ns();
     record->first_listen_ns = record->addresses = 0;

@@ -12,10 +12,6 @@
 #include "reuseport.h"
 #include "steering.h"
 
-#ifndef IPPROTO_MPTCP
-#define IPPROTO_MPTCP 262
-#endif
-
 static const enum steering_policy policy_of[LAUNCH_BALANCE_COUNT] = {
     [LAUNCH_BALANCE_AUTO] = STEERING_AUTO,
     [LAUNCH_BALANCE_RR] = STEERING_RR,
@@ -51,13 +47,7 @@ static void fall_back(struct listeners *listeners, int address, const char *why)
     log_warn("%s: its workers pull from one socket: %s", address_text(&listeners->record->address[address], text, sizeof text), why);
 }
 
-static bool is_mptcp(int fd) {
-    int protocol = 0;
-    socklen_t len = sizeof protocol;
-    return getsockopt(fd, SOL_SOCKET, SO_PROTOCOL, &protocol, &len) == 0 && protocol == IPPROTO_MPTCP;
-}
-
-void steer_new_address(struct listeners *listeners, int address, int fd) {
+void steer_new_address(struct listeners *listeners, int address) {
     struct record_address *at = &listeners->record->address[address];
     struct pando_error error = {0};
     if (!is_steerable(at) || at->per_slot) return;
@@ -65,7 +55,7 @@ void steer_new_address(struct listeners *listeners, int address, int fd) {
         at->per_slot = listeners->balance == LAUNCH_BALANCE_RANDOM || listeners->balance == LAUNCH_BALANCE_STICKY;
         return;
     }
-    if (is_mptcp(fd)) {
+    if (at->for_all) {
         fall_back(listeners, address, "it speaks MPTCP, which no eBPF program can steer");
         return;
     }
@@ -98,16 +88,52 @@ void steer_removing(struct listeners *listeners, int row) {
 
 static bool is_row_of(const struct record_socket *row, int address) { return row->used && row->address == address; }
 
-static void update_weights(struct listeners *listeners, int address) {
+// What one live socket of the old generation and one of the canary's weigh, so that together the canary's get their share.
+struct shares {
+    unsigned old, canary;
+};
+
+static unsigned common_divisor(unsigned a, unsigned b) { return b == 0 ? a : common_divisor(b, a % b); }
+
+static struct shares shares_of(const struct listeners *listeners, int address, unsigned most) {
+    const struct record_rollout *rollout = &listeners->record->rollout;
+    unsigned old = 0, canary = 0;
+    if (rollout->phase != ROLLOUT_CANARY) return (struct shares){1, 1};
     for (int i = 0; i < (int)listeners->record->socket_end; i++) {
         const struct record_socket *row = &listeners->record->socket[i];
-        if (is_row_of(row, address) && row->slot >= 0) steering_set_weight(listeners->steering[address], (unsigned)row->slot, row->live);
+        if (!is_row_of(row, address) || !row->live) continue;
+        old += row->generation != rollout->target;
+        canary += row->generation == rollout->target;
+    }
+    if (rollout->canary_until_ns == 0) return (struct shares){1, 0};
+    if (old == 0 || canary == 0) return (struct shares){1, 1};
+    struct shares shares = {(100 - rollout->canary_percent) * canary, rollout->canary_percent * old};
+    unsigned divisor = common_divisor(shares.old, shares.canary);
+    shares = (struct shares){shares.old / divisor, shares.canary / divisor};
+    while (shares.old * old + shares.canary * canary > most && (shares.old > 1 || shares.canary > 1))
+        shares = (struct shares){(shares.old + 1) / 2, (shares.canary + 1) / 2};
+    return shares;
+}
+
+static unsigned weight_of(const struct listeners *listeners, const struct record_socket *row, struct shares shares) {
+    if (!row->live) return 0;
+    const struct record_rollout *rollout = &listeners->record->rollout;
+    return rollout->phase == ROLLOUT_CANARY && row->generation == rollout->target ? shares.canary : shares.old;
+}
+
+static void update_weights(struct listeners *listeners, int address) {
+    struct shares shares = shares_of(listeners, address, STEERING_WEIGHT_MAX);
+    for (int i = 0; i < (int)listeners->record->socket_end; i++) {
+        const struct record_socket *row = &listeners->record->socket[i];
+        if (is_row_of(row, address) && row->slot >= 0)
+            steering_set_weight(listeners->steering[address], (unsigned)row->slot, weight_of(listeners, row, shares));
     }
 }
 
-// Nobody fit: the program stays as it is, and connections wait for a successor.
-static void update_choice(struct listeners *listeners, int address) {
+// Nobody fit: the program stays as it is, and connections wait for a successor. A shared socket's slot is its generation.
+void steer_choose(struct listeners *listeners, int address) {
     struct reuseport_member members[REUSEPORT_CHOICE_MAX];
+    struct shares shares = shares_of(listeners, address, REUSEPORT_CHOICE_MAX);
     size_t count = 0;
     int any = -1;
     char text[ADDRESS_TEXT_SIZE];
@@ -115,8 +141,9 @@ static void update_choice(struct listeners *listeners, int address) {
         const struct record_socket *row = &listeners->record->socket[i];
         if (!is_row_of(row, address) || listeners->fd[i] < 0) continue;
         any = i;
-        if (row->live && count < REUSEPORT_CHOICE_MAX)
-            members[count++] = (struct reuseport_member){.index = row->index, .slot = (unsigned)row->slot};
+        unsigned who = row->slot >= 0 ? (unsigned)row->slot : row->generation, weight = weight_of(listeners, row, shares);
+        for (unsigned k = 0; k < weight && count < REUSEPORT_CHOICE_MAX; k++)
+            members[count++] = (struct reuseport_member){.index = row->index, .slot = who + k * LAUNCH_WORKERS_MAX};
     }
     if (any < 0 || count == 0) return;
     enum reuseport_policy policy = listeners->balance == LAUNCH_BALANCE_STICKY ? REUSEPORT_STICKY : REUSEPORT_RANDOM;
@@ -128,11 +155,13 @@ static void update_choice(struct listeners *listeners, int address) {
 
 void steer_update(struct listeners *listeners, int address) {
     const struct record_address *at = &listeners->record->address[address];
-    if (!at->used || !at->per_slot || !is_steerable(at)) return;
+    int rows = 0;
+    if (!at->used || at->for_all || !is_steerable(at)) return;
+    for (int i = 0; i < (int)listeners->record->socket_end; i++) rows += is_row_of(&listeners->record->socket[i], address);
     if (listeners->steering[address] != NULL)
         update_weights(listeners, address);
-    else
-        update_choice(listeners, address);
+    else if (at->per_slot || rows > 1)
+        steer_choose(listeners, address);
 }
 
 // ---- queues
@@ -166,6 +195,8 @@ struct steer_numbers steer_numbers(const struct listeners *listeners, int slot) 
         numbers.live += counts.live;
         numbers.total += counts.chosen + counts.moved_in;
         numbers.moved_away += counts.moved_out;
+        numbers.opened += counts.opened;
+        numbers.cut += counts.cut;
         numbers.weight = steering_weight(steering, (unsigned)slot);
     }
     return numbers;

@@ -16,10 +16,11 @@
 int steer_prepare(struct listeners *listeners, struct pando_error *error);
 
 // A new address that listens for the first time, with this socket: says whether it gets one socket a slot, and who steers.
-void steer_new_address(struct listeners *listeners, int address, int fd);
+void steer_new_address(struct listeners *listeners, int address);
 void steer_added(struct listeners *listeners, int row);     // that row's socket listens now
 void steer_removing(struct listeners *listeners, int row);  // it is about to be closed for good
-void steer_update(struct listeners *listeners, int address);  // the live slots are others now
+void steer_update(struct listeners *listeners, int address);  // the live slots, generations or their shares are others now
+void steer_choose(struct listeners *listeners, int address);  // without eBPF: from now on among the live ones alone
 
 // Moves what waits in this slot's queues to live siblings. Whoever may accept from them is dead or frozen. How many went.
 unsigned steer_move_queues(struct listeners *listeners, int slot);
@@ -29,6 +30,7 @@ struct steer_numbers {
     int live;                  // connections open
     unsigned long total;       // connections that were given to it
     unsigned long moved_away;  // of those, to siblings
+    unsigned long opened, cut;  // connections made, and those that ended otherwise than by the worker's doing; 0 when not counted
     unsigned weight;
     bool known;  // false: not steered by eBPF, only `queued` is
 };

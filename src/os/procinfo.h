@@ -48,6 +48,8 @@ int procinfo_fd_flags(pid_t pid, int fd);
 
 // Out-of-memory kills in this process's memory cgroup so far (v2 memory.events, v1 memory.oom_control), or -1 when unknown.
 long procinfo_oom_kills(void);
+// TCP connections accepted (PassiveOpens) and reset while open (EstabResets) in this network namespace so far. 0 or -errno.
+int procinfo_tcp_counts(uint64_t *out_accepted, uint64_t *out_reset);
 // Who listens on this TCP port: "nginx (pid 812)" in `out`; "a process that is not visible from here (uid 0)" when it
 // belongs to another user or pid namespace; "" when nobody does.
 void procinfo_port_holder(int port, char *out, size_t size);

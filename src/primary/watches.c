@@ -38,7 +38,7 @@ void watches_add_listener(struct primary *primary, struct worker *worker) {
     if (seen == NULL || worker->listener < 0) return;
     int fd = fcntl(worker->listener, F_DUPFD_CLOEXEC, 0);
     if (fd >= 0) seen->listener = watch_open(&primary->loop, fd, on_listener, seen);
-    if (seen->listener == NULL) log_error("worker %d: cannot watch its system calls: %s", worker->slot, strerror(errno));
+    if (seen->listener == NULL) log_error("worker %d: cannot watch its system calls: %s", worker_number(worker), strerror(errno));
 }
 
 // ---- readiness
@@ -86,8 +86,8 @@ void watches_start(struct primary *primary, struct worker *worker, struct pool_f
     worker->watches = seen;
     seen->tail[0] = '\0';
     pid_t pid = worker->record->pid;
-    if (fds->out >= 0) seen->out = stream_open(&primary->output, &primary->loop, worker->slot, pid, false, fd_take(&fds->out), seen->tail);
-    if (fds->err >= 0) seen->err = stream_open(&primary->output, &primary->loop, worker->slot, pid, true, fd_take(&fds->err), seen->tail);
+    if (fds->out >= 0) seen->out = stream_open(&primary->output, &primary->loop, worker_number(worker), pid, false, fd_take(&fds->out), seen->tail);
+    if (fds->err >= 0) seen->err = stream_open(&primary->output, &primary->loop, worker_number(worker), pid, true, fd_take(&fds->err), seen->tail);
     if (fds->ready_pipe >= 0) seen->ready_pipe = watch_open(&primary->loop, fd_take(&fds->ready_pipe), on_ready_pipe, seen);
     watches_add_listener(primary, worker);
     watches_notify_socket(primary, worker->slot, -1);

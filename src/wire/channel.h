@@ -48,6 +48,8 @@ enum held_kind {
     HELD_OUTPUT,         // key = token << 1 | is_stderr: read end of a worker's pipe; drained by the keeper while no primary lives
     HELD_READY_PIPE,     // key = token: read end of a worker's `--ready fd=N` pipe
     HELD_STEERING,       // key = address << 8 | enum steering_fd: what the kernel steers by
+    HELD_DIRECTORY,      // key = generation: its working directory
+    HELD_PROGRAM,        // key = generation: its executable
     HELD_CLIENT,         // connection of whoever waits for the end: closed by the keeper's own exit, the last of all
 };
 
