@@ -10,8 +10,10 @@
 #include "address.h"
 #include "sock_diag.h"
 
-// A connection on which nothing was received lately that has not been answered since: younger ones may be about to ask.
-enum { QUIET_MS = 100 };
+// A connection on which nothing was received lately that has not been answered since: younger ones may be about to ask. The
+// clock is coarse: where the last answer and the last request fall together, nobody can tell which came first, and only a
+// long silence says that it was the answer.
+enum { QUIET_MS = 100, TIE_MS = 1000, TIE_SHARE = 5 };
 
 struct inodes {
     uint64_t *at;  // owned; sorted
@@ -62,9 +64,12 @@ static bool look_at_tcp(const struct sock_diag_tcp *socket, void *arg) {
     struct inodes *inodes = arg;
     if (socket->inode == 0 || !has(inodes, socket->inode)) return true;
     uint32_t unread = socket->receive_queue - (socket->state == TCP_CLOSE_WAIT && socket->receive_queue > 0);  // the FIN counts
-    bool answered = unread == 0 && socket->send_queue == 0 && socket->last_sent_ms <= socket->last_received_ms;
-    if (socket->last_received_ms < inodes->idle_ms) inodes->idle_ms = socket->last_received_ms;
-    worsen(inodes, answered && socket->last_received_ms >= QUIET_MS ? CONNECTIONS_IDLE : CONNECTIONS_ACTIVE);
+    bool empty = unread == 0 && socket->send_queue == 0, tie = socket->last_sent_ms == socket->last_received_ms;
+    bool answered = empty && (socket->bytes_sent > 0 || !tie) && socket->last_sent_ms <= socket->last_received_ms;
+    uint32_t idle_ms = tie ? socket->last_received_ms / TIE_SHARE : socket->last_received_ms;
+    if (idle_ms < inodes->idle_ms) inodes->idle_ms = idle_ms;
+    bool quiet = socket->last_received_ms >= (tie ? TIE_MS : QUIET_MS);
+    worsen(inodes, answered && quiet ? CONNECTIONS_IDLE : CONNECTIONS_ACTIVE);
     return inodes->worst != CONNECTIONS_ACTIVE;
 }
 

@@ -119,6 +119,7 @@ struct record_rollout {
     uint32_t serial;          // counts roll-outs, so that whoever waits knows its own
     bool turned;              // new connections go to the target alone
     bool failed;              // the last one did
+    int32_t failed_number;    // whose failure that was; -1 = nobody's in particular
     uint32_t surge;           // workers that start at a time
     uint64_t stable_ns;       // how long one must have served to count
     uint32_t canary_percent;  // of new connections; 0 = no canary

@@ -271,6 +271,7 @@ void rollout_fail(struct pool *pool, const struct worker *worker, const char *wh
         str_copy(rollout->why, sizeof rollout->why, why);
     log_error("reload refused: generation %u: %s; generation %u serves on", rollout->target, rollout->why, rollout->from);
     rollout->failed = true;
+    rollout->failed_number = worker != NULL ? worker_number(worker) : -1;
     rollout->canary_percent = 0;
     rollout->phase = ROLLOUT_BACK;
     uint32_t failed = rollout->target;

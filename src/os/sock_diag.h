@@ -13,6 +13,7 @@ struct sock_diag_tcp {
     uint8_t state;   // TCP_ESTABLISHED ... of <netinet/tcp.h>; 12 = a handshake under way (TCP_NEW_SYN_RECV)
     uint16_t local_port, remote_port;
     uint32_t receive_queue, send_queue;       // bytes unread by the program (an unread end of file: one more) / not yet acknowledged
+    uint64_t bytes_sent;                      // 0 also when unknown (kernels before 4.19)
     uint32_t last_received_ms, last_sent_ms;  // ms since data last arrived / left (tcp_info); 0 when unknown
 };
 

@@ -445,7 +445,6 @@ static bool answer_reload(struct client *client) {
     struct primary *primary = client->control->primary;
     const struct record_rollout *rollout = &primary->pool.record->rollout;
     bool back = client->waiting == WAITING_ROLLBACK, mine = rollout->serial == client->serial;
-    client->served |= mine && !rollout_runs(&primary->pool) && !rollout->failed;
     if (!mine && client->served)
         send_result(client, reload_done_json(primary));
     else if (!mine)
@@ -478,8 +477,16 @@ static bool answer_wish(struct client *client) {
     return true;
 }
 
+// Before anybody may begin another one.
+static void note_served(struct control *control) {
+    const struct pool *pool = &control->primary->pool;
+    for (struct client *client = control->first; client != NULL; client = client->next)
+        client->served |= client->serial == pool->record->rollout.serial && !rollout_runs(pool) && !pool->record->rollout.failed;
+}
+
 void control_on_changed(struct control *control) {
     struct client *next;
+    if (control != NULL) note_served(control);
     for (struct client *client = control == NULL ? NULL : control->first; client != NULL; client = next) {
         next = client->next;
         if (client->closing || client->waiting == WAITING_NOT || !answer_wish(client)) continue;

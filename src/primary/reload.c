@@ -2,6 +2,7 @@
 #include "reload.h"
 
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -12,7 +13,7 @@
 #include "ring.h"
 #include "rollout.h"
 
-enum { OUTPUT_LINES = 20, PERCENT_MAX = 99 };
+enum { OUTPUT_LINES = 20, LOOK_BACK_LINES = 500, PERCENT_MAX = 99 };
 
 // The words of a JSON array of strings, NULL-terminated; the strings are borrowed. NULL: it is something else, or no memory.
 static char **words_of(const json_t *options, const json_t *command) {
@@ -106,11 +107,24 @@ json_t *reload_done_json(struct primary *primary) {
                      (json_int_t)sums.moved, "reset", (json_int_t)sums.reset);
 }
 
-static void add_line(void *lines, const char *line, size_t len) { json_array_append_new(lines, json_text(line, len)); }
+struct lines_of {
+    char text[16], json[24];  // how a line of that worker begins, or what it has in it
+    json_t *list;             // borrowed
+};
+
+static void add_line(void *arg, const char *line, size_t len) {
+    struct lines_of *lines = arg;
+    bool is_json = line[0] == '{' && memmem(line, len, lines->json, strlen(lines->json)) != NULL;
+    if (!is_json && strncmp(line, lines->text, strlen(lines->text)) != 0) return;
+    json_array_append_new(lines->list, json_text(line, len));
+    if (json_array_size(lines->list) > OUTPUT_LINES) json_array_remove(lines->list, 0);
+}
 
 json_t *reload_failed_json(struct primary *primary) {
     const char *why = primary->pool.record->rollout.why;
-    json_t *lines = json_array();
-    ring_tail(primary->output.ring, OUTPUT_LINES, add_line, lines);
-    return json_pack("{s:b, s:i, s:o, s:o}", "ok", 0, "code", 4, "error", json_text(why, strlen(why)), "output", lines);
+    struct lines_of lines = {.list = json_array()};
+    snprintf(lines.text, sizeof lines.text, "[%d] ", primary->pool.record->rollout.failed_number);
+    snprintf(lines.json, sizeof lines.json, "\"slot\":%d,", primary->pool.record->rollout.failed_number);
+    ring_tail(primary->output.ring, LOOK_BACK_LINES, add_line, &lines);
+    return json_pack("{s:b, s:i, s:o, s:o}", "ok", 0, "code", 4, "error", json_text(why, strlen(why)), "output", lines.list);
 }
