@@ -46,25 +46,21 @@ void steering_close(struct steering *steering) {
     free(steering);
 }
 
-static int take_fds(struct steering **out, int fds_take[static STEERING_FD_COUNT], struct pando_error *error) {
+// Consumes the descriptors. NULL: no memory.
+static struct steering *take_fds(int fds_take[static STEERING_FD_COUNT]) {
     struct steering *steering = calloc(1, sizeof *steering);
-    if (steering == NULL) {
-        for (int i = 0; i < STEERING_FD_COUNT; i++) fd_close(&fds_take[i]);
-        return error_set(error, ENOMEM, "steering");
+    for (int i = 0; i < STEERING_FD_COUNT; i++) {
+        if (steering != NULL)
+            steering->fd[i] = fd_take(&fds_take[i]);
+        else
+            fd_close(&fds_take[i]);
     }
-    for (int i = 0; i < STEERING_FD_COUNT; i++) steering->fd[i] = fd_take(&fds_take[i]);
-    *out = steering;
-    return 0;
+    return steering;
 }
 
-// Closes the steering on failure.
 static int map_memory(struct steering *steering, struct pando_error *error) {
     void *memory = mmap(NULL, memory_size(), PROT_READ | PROT_WRITE, MAP_SHARED, steering->fd[STEERING_FD_MEMORY], 0);
-    if (memory == MAP_FAILED) {
-        int r = error_set(error, errno, "mapping the memory of the steering program");
-        steering_close(steering);
-        return r;
-    }
+    if (memory == MAP_FAILED) return error_set(error, errno, "mapping the memory of the steering program");
     steering->memory = memory;
     return 0;
 }
@@ -73,11 +69,14 @@ int steering_open(struct steering **out, const struct steering_options *options,
     if (options->slots == 0 || options->slots > STEERING_SLOT_MAX)
         return error_say(error, EINVAL, "steering has room for 1 to %d slots, not %u", STEERING_SLOT_MAX, options->slots);
     int fds[STEERING_FD_COUNT];
-    struct steering *steering;
     int r = steering_load(options->slots, fds, error);
-    if (r == 0) r = take_fds(&steering, fds, error);
-    if (r == 0) r = map_memory(steering, error);
     if (r != 0) return r;
+    struct steering *steering = take_fds(fds);
+    if (steering == NULL) return error_set(error, ENOMEM, "steering");
+    if ((r = map_memory(steering, error)) != 0) {
+        steering_close(steering);
+        return r;
+    }
     struct steering_memory *memory = steering->memory;
     memory->magic = STEERING_MEMORY_MAGIC;
     memory->version = STEERING_MEMORY_VERSION;
@@ -103,14 +102,16 @@ static int refuse(struct steering *steering, struct pando_error *error) {
 }
 
 int steering_import(struct steering **out, int fds_take[static STEERING_FD_COUNT], struct pando_error *error) {
-    struct steering *steering;
     struct bpf_map_info info = {0};
     uint32_t size = sizeof info;
-    int r = take_fds(&steering, fds_take, error);
-    if (r != 0) return r;
-    r = bpf_obj_get_info_by_fd(steering->fd[STEERING_FD_MEMORY], &info, &size);
+    struct steering *steering = take_fds(fds_take);
+    if (steering == NULL) return error_set(error, ENOMEM, "steering");
+    int r = bpf_obj_get_info_by_fd(steering->fd[STEERING_FD_MEMORY], &info, &size);
     if (r == 0 && info.value_size != sizeof(struct steering_memory)) return refuse(steering, error);
-    if ((r = map_memory(steering, error)) != 0) return r;
+    if ((r = map_memory(steering, error)) != 0) {
+        steering_close(steering);
+        return r;
+    }
     if (!is_ours(steering->memory)) return refuse(steering, error);
     *out = steering;
     return 0;
