@@ -42,7 +42,8 @@ struct record_worker {
     uint64_t accepted;         // from its queues by then
     uint64_t stuck_ns;         // since when it is known to be stuck; 0 = it is not
     uint64_t rescue_ns;        // when the next rescue may be tried
-    uint64_t probe_ns;         // when it gets a connection again, to see what becomes of it
+    uint64_t emptied_ns;       // when its queue was taken from it
+    uint32_t probes;           // how often it got connections since it is stuck, to see what becomes of them
     int32_t last_status;       // as from waitpid(2)
     bool has_last, last_oom;
     bool wanted;         // the slot shall have a worker

@@ -28,8 +28,11 @@
 #define STARVED_LOOK_NS (4 * CLOCK_MS)      // so long it takes to see whether one that wants the processor gets it
 #define STARVED_NS (200 * CLOCK_MS)  // starved for longer than that: whoever waits there is given to somebody else after all
 #define RESCUE_AGAIN_NS (100 * CLOCK_MS)
-#define PROBE_NS CLOCK_S  // where it cannot be seen to wait (another thread than the first accepts), one connection is risked
-enum { EVIDENCE_SIZE = 1024, STARVED_PART = 4 };
+// Where it cannot be seen to accept again, one connection is risked: soon where another thread may be the one that accepts,
+// and less and less often while that fails.
+#define PROBE_SOON_NS (20 * CLOCK_MS)
+#define PROBE_NS CLOCK_S
+enum { EVIDENCE_SIZE = 1024, STARVED_PART = 4, PROBES_SOON = 5 };
 
 // ---- watching
 
@@ -94,8 +97,7 @@ static void try_rescue(struct pool *pool, struct worker *worker, uint64_t now_ns
     if (pool->launch->no_rescue || now_ns < worker->record->rescue_ns || !steer_can_move(&pool->listeners, worker->slot)) return;
     steer_away(pool, worker, true);
     worker->record->rescue_ns = now_ns + RESCUE_AGAIN_NS;
-    uint64_t hang_ns = pool->launch->hang_timeout_ns;
-    worker->record->probe_ns = now_ns + (hang_ns > 0 && hang_ns < PROBE_NS ? hang_ns : PROBE_NS);
+    worker->record->emptied_ns = now_ns;
     if (group_is_stopped(pool, worker))  // by a debugger: it stays stopped, and is as good as frozen
         empty_queues(pool, worker);
     else
@@ -167,6 +169,7 @@ static void look_waiting(struct pool *pool, struct worker *worker, uint64_t now_
     if (record->stuck_ns == 0) {
         record->stuck_ns = record->noticed_ns;
         record->rescue_ns = now_ns;
+        record->probes = 0;
     }
     if (is_hung(pool, worker, &info, now_ns))
         replace(pool, worker, &info, now_ns);
@@ -174,13 +177,22 @@ static void look_waiting(struct pool *pool, struct worker *worker, uint64_t now_
         try_rescue(pool, worker, now_ns);
 }
 
+static uint64_t probe_wait_ns(const struct pool *pool, const struct record_worker *record) {
+    bool soon = record->probes < PROBES_SOON && judge_another_waits(record->pid);
+    uint64_t wait_ns = soon ? PROBE_SOON_NS << record->probes : PROBE_NS, hang_ns = pool->launch->hang_timeout_ns;
+    return hang_ns > 0 && hang_ns < wait_ns ? hang_ns : wait_ns;
+}
+
 // Nothing waits there. Whether one that cannot be seen to wait is still stuck will show when something does.
 static void look_empty(struct pool *pool, struct worker *worker, uint64_t now_ns) {
-    worker->record->noticed_ns = 0;
-    if (worker->record->stuck_ns == 0 || judge_waits(worker->record->pid))
+    struct record_worker *record = worker->record;
+    record->noticed_ns = 0;
+    if (record->stuck_ns == 0 || judge_waits(record->pid)) {
         end_stuck(pool, worker);
-    else if (worker->record->steered_away && now_ns >= worker->record->probe_ns)
+    } else if (record->steered_away && now_ns - record->emptied_ns >= probe_wait_ns(pool, record)) {
+        record->probes++;
         steer_away(pool, worker, false);
+    }
 }
 
 static void look(struct pool *pool, struct worker *worker, uint64_t now_ns) {
