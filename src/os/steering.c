@@ -228,6 +228,7 @@ void steering_remove(struct steering *steering, unsigned slot) {
     memory->cookie[slot] = 0;
     memory->weight[slot] = 0;
     if (was_there) steering_bank_turn(memory);
+    memory->members = 0;  // of before: the next connection tells
     bpf_map_delete_elem(steering->fd[STEERING_FD_SOCKETS], &(uint32_t){slot});
     memory->seat[slot].address = memory->head[slot] = 0;
     memory->waits[slot] = 0;
