@@ -26,13 +26,16 @@
 #define FREEZE_LOOK_NS (CLOCK_MS / 2)
 #define FREEZE_PATIENCE_NS (50 * CLOCK_MS)  // a thread in uninterruptible sleep does not stop: it is let go
 #define STARVED_LOOK_NS (4 * CLOCK_MS)      // so long it takes to see whether one that wants the processor gets it
-#define STARVED_NS (200 * CLOCK_MS)  // starved for longer than that: whoever waits there is given to somebody else after all
+#define STARVED_NS (200 * CLOCK_MS)         // starved for longer than that: whoever waits there is given to somebody else after all
 #define RESCUE_AGAIN_NS (100 * CLOCK_MS)
 // Where it cannot be seen to accept again, one connection is risked: soon where another thread may be the one that accepts,
 // and less and less often while that fails.
 #define PROBE_SOON_NS (20 * CLOCK_MS)
 #define PROBE_NS CLOCK_S
 enum { EVIDENCE_SIZE = 1024, STARVED_PART = 4, PROBES_SOON = 5 };
+// What is blocked may wait for somebody who does not get a processor: where more than so much of the time something waits for
+// one, it is given so much longer.
+enum { PRESSED_PERCENT = 60, PRESSED_FACTOR = 4 };
 
 // ---- watching
 
@@ -42,9 +45,7 @@ static bool is_watched(const struct worker *worker) {
     return worker_state(worker) == WORKER_SERVING && (record->noticed_ns != 0 || record->steered_away || record->frozen);
 }
 
-static uint64_t accepted(const struct steer_numbers *numbers) {
-    return numbers->total - numbers->moved_away - (uint64_t)numbers->queued;
-}
+static uint64_t accepted(const struct steer_numbers *numbers) { return numbers->total - numbers->moved_away - (uint64_t)numbers->queued; }
 
 static void notice(int slot, void *arg) {
     struct pool *pool = arg;
@@ -127,9 +128,12 @@ static void log_evidence(const struct worker *worker, const struct procinfo *inf
     read_proc(pid, "wchan", wchan, sizeof wchan);
     read_proc(pid, "syscall", call, sizeof call);
     read_proc(pid, "stack", stack, sizeof stack);
-    log_warn("worker %d (pid %d) hangs: state %c, %llu ms of processor time in %llu ms, wchan %s, syscall %s, stack %s", worker->slot, pid,
-             info->state, (unsigned long long)((procinfo_cpu_clock_ns(pid) - worker->record->noticed_cpu_ns) / CLOCK_MS),
-             (unsigned long long)((now_ns - worker->record->stuck_ns) / CLOCK_MS), wchan[0] != '\0' ? wchan : "?", call, stack);
+    log_warn(
+        "worker %d (pid %d) hangs: state %c, %llu ms of processor time in %llu ms (machine's pressure %d %%), wchan %s, syscall %s, "
+        "stack %s",
+        worker->slot, pid, info->state, (unsigned long long)((procinfo_cpu_clock_ns(pid) - worker->record->noticed_cpu_ns) / CLOCK_MS),
+        (unsigned long long)((now_ns - worker->record->stuck_ns) / CLOCK_MS), procinfo_cpu_pressure(NULL), wchan[0] != '\0' ? wchan : "?",
+        call, stack);
 }
 
 // Blocked, or spinning: then it had the processor. One that wants to run and is not let is starved, not hung.
@@ -138,7 +142,8 @@ static bool is_hung(const struct pool *pool, const struct worker *worker, const 
     uint64_t used_ns = procinfo_cpu_clock_ns(worker->record->pid) - worker->record->noticed_cpu_ns;
     if (pool->launch->hang_timeout_ns == 0 || stuck_ns < pool->launch->hang_timeout_ns) return false;
     if (info->state == 'T' || info->state == 't') return false;  // somebody debugs it
-    return info->state != 'R' || used_ns >= pool->launch->hang_timeout_ns;
+    if (info->state == 'R') return used_ns >= pool->launch->hang_timeout_ns;
+    return stuck_ns >= PRESSED_FACTOR * pool->launch->hang_timeout_ns || procinfo_cpu_pressure(NULL) <= PRESSED_PERCENT;
 }
 
 static void replace(struct pool *pool, struct worker *worker, const struct procinfo *info, uint64_t now_ns) {

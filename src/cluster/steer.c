@@ -259,9 +259,10 @@ static uint64_t look_for_strangers(const struct steering *steering, struct recor
     if (at->strangers_ns == 0) at->strangers_ns = now_ns;
     if (now_ns - at->strangers_ns < STRANGERS_AGAIN_NS) return at->strangers_ns + STRANGERS_AGAIN_NS;
     at->strangers_warned = true;
-    log_warn("%s: sockets that are not Pando's joined it (%u; SO_REUSEPORT, same user): they could take connections away; "
-             "`ss -ltnp` shows whose they are",
-             address_text(at, text, sizeof text), strangers);
+    log_warn(
+        "%s: sockets that are not Pando's joined it (%u; SO_REUSEPORT, same user): they could take connections away; "
+        "`ss -ltnp` shows whose they are",
+        address_text(at, text, sizeof text), strangers);
     return CLOCK_NEVER;
 }
 

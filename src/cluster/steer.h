@@ -22,7 +22,7 @@ void steer_unprepare(struct listeners *listeners);
 void steer_new_address(struct listeners *listeners, int address, int slot, int fd);
 // Before that socket listens, again or for the first time: 0, or -errno, logged: then it must not.
 int steer_add(struct listeners *listeners, int address, int slot, int fd);
-void steer_removing(struct listeners *listeners, int row);  // it is about to be closed for good
+void steer_removing(struct listeners *listeners, int row);    // it is about to be closed for good
 void steer_update(struct listeners *listeners, int address);  // the live slots are others now
 
 // Is there a queue of this slot's whose connections would wait less elsewhere: a sibling is live, and nobody waits there?
