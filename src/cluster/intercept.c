@@ -315,6 +315,10 @@ static enum verdict listen_shared(struct question *question, int fd, int address
     if (unseen_bind && holds_already(question, address)) return answer(question, -EADDRINUSE);
     if (may_park(question) && judge_parks(intercept->record, address, question->worker->slot)) return VERDICT_PARK;
     int row = listeners_find(intercept->listeners, address, record->generation, question->worker->slot);
+    if (row >= 0 && listeners_again(intercept->listeners, row) != 0) {  // whoever had it before may have shut it down
+        listeners_close(intercept->listeners, row);
+        row = -1;
+    }
     if (row >= 0 && intercept->record->socket[row].inode != listeners_inode(fd)) return give(question, fd, row, address);
     if (row < 0) {
         struct record_address *at = &intercept->record->address[address];

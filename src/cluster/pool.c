@@ -303,7 +303,7 @@ static void let_go_of_process(struct pool *pool, struct worker *worker) {
     record->token = 0;
     record->parked.id = 0;
     record->frozen = record->steered_away = false;
-    record->stuck_ns = record->queued_ns = record->rescue_ns = record->arm_ns = 0;
+    record->noticed_ns = record->stuck_ns = record->rescue_ns = 0;
     for (int a = 0; a < RECORD_ADDRESS_MAX; a++) {
         struct record_address *at = &pool->record->address[a];
         if ((record->addresses >> a & 1) != 0 && at->at.any.sa_family == AF_UNIX && !pool->record->stopping)
@@ -355,7 +355,9 @@ static void died(struct pool *pool, struct worker *worker, int status) {
     uint64_t wait = was == WORKER_REPLACING ? 0 : backoff_ns(record->failures, random_bits());
     explain_death(pool, worker, wait, why, sizeof why);
     pool_move(pool, worker, event, worker_next(was, event) == WORKER_BACKOFF ? wait : CLOCK_NEVER, unexpected ? why : NULL);
+    uint64_t addresses = record->addresses;
     let_go_of_process(pool, worker);
+    if (!pool->record->stopping) listeners_again_shared(&pool->listeners, addresses);
     if (fails_rollout) rollout_fail(pool, worker, why);
     steer_move_queues(&pool->listeners, worker->slot);
     if (unexpected && record->restarting) pool_fail_restart(pool, worker, why);
@@ -477,9 +479,9 @@ uint64_t pool_tick(struct pool *pool, uint64_t now_ns) {
         if (worker->record->deadline_ns <= now_ns) on_deadline(pool, worker, now_ns);
     }
     pool_judge(pool, now_ns);
-    uint64_t rescue_ns = pool_rescue(pool, now_ns);
+    uint64_t again_ns = earlier(pool_rescue(pool, now_ns), steer_look_for_strangers(&pool->listeners, now_ns));
     pool_arrange(pool);
     pool_step_restarts(pool);
     if (pool->record->intercept == LAUNCH_INTERCEPT_HAND) handed_sweep(&pool->intercept.handed, now_ns);
-    return earlier(rescue_ns, next_deadline(pool, now_ns));
+    return earlier(again_ns, next_deadline(pool, now_ns));
 }

@@ -56,7 +56,6 @@ struct pool {
     struct procinfo_groups groups;  // owned; read at most once a tick
     uint64_t groups_ns;  // when
     bool groups_known;
-    bool rescue_runs;  // its timer does: what begins to wait is looked at with the rest
     char why[PANDO_ERROR_TEXT_SIZE];  // the instance gives up; "" = it was asked to stop
     char restart_why[160];            // `pando restart` was given up; "" = it was not
 };
@@ -105,8 +104,8 @@ void pool_on_lost(struct pool *pool, struct worker *worker);                    
 int pool_start_process(struct pool *pool, struct worker *worker, struct pando_error *error, int *out_exit_code);
 void pool_judge(struct pool *pool, uint64_t now_ns);  // judge.c: how do its programs wait?
 void pool_unpark(struct pool *pool);  // what parked calls wait for may be there: the next tick decides them again
-uint64_t pool_rescue(struct pool *pool, uint64_t now_ns);  // rescue.c: queues that do not move; when to look again
-void pool_on_queues(struct pool *pool);                    // `queue_epoll` is readable
+uint64_t pool_rescue(struct pool *pool, uint64_t now_ns);  // rescue.c: workers whose queues do not move; when to look again
+void pool_on_wakes(struct pool *pool);                     // `listeners.wakes` is readable
 bool pool_group_is_stopped(const struct procinfo_groups *groups, pid_t pgrp);
 const struct procinfo_groups *pool_groups(struct pool *pool);  // who is in which process group, as of this tick
 const struct procinfo_groups *pool_recent_groups(struct pool *pool);  // the same, up to a second old

@@ -2,6 +2,7 @@
 // The beginning of a pool: how to intercept here, and the taking over of what a dead primary left.
 #include <errno.h>
 #include <signal.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -49,6 +50,11 @@ static int choose_mode(struct pool *pool, struct pando_error *error) {
     struct pando_error why = {0};
     bool wanted = launch->mode != LAUNCH_MODE_PULL && record->intercept != LAUNCH_INTERCEPT_NONE;
     int r = wanted ? steer_prepare(&pool->listeners, &why) : -EINVAL;
+    bool blind = r == 0 && !pool->listeners.sees_queues;
+    if (blind && launch->mode == LAUNCH_MODE_AUTO && launch->balance == LAUNCH_BALANCE_AUTO) {
+        r = error_say(&why, EPERM, "one socket each would be worse: no queue that does not move would be seen (that needs CAP_PERFMON)");
+        steer_unprepare(&pool->listeners);
+    }
     if (!wanted) str_copy(why.text, sizeof why.text, launch->mode == LAUNCH_MODE_PULL ? "asked for by --balance-mode" : "nothing is intercepted");
     if (r != 0 && launch->mode == LAUNCH_MODE_SLOT)
         return error_say(error, ENOTSUP, "--balance-mode slot: %s", why.text);
@@ -56,6 +62,11 @@ static int choose_mode(struct pool *pool, struct pando_error *error) {
         return error_say(error, ENOTSUP, "--balance rr: only slot mode can take exact turns, and it is not in force: %s", why.text);
     record->mode = r == 0 ? LAUNCH_MODE_SLOT : LAUNCH_MODE_PULL;
     str_copy(record->mode_why, sizeof record->mode_why, r == 0 ? "eBPF steering works here" : why.text);
+    const char *lacks = steer_lacks(&pool->listeners);
+    if (r == 0 && lacks[0] != '\0')
+        snprintf(record->mode_why, sizeof record->mode_why, "eBPF steering works here, but %s%s", lacks, blind ? "; nobody is rescued" : "");
+    if (blind && r == 0 && pool->listeners.patience_ns > 0)
+        log_warn("no connection will be taken back from a stuck worker: seeing that one is stuck needs CAP_PERFMON");
     return 0;
 }
 
@@ -81,7 +92,7 @@ int pool_open(struct pool *pool, struct pando_error *error) {
     pool->cpus = cpus.count;
     pool->oom_kills = procinfo_oom_kills();
     generations_init(&pool->generations, record, pool->link, pool->launch);
-    listeners_init(&pool->listeners, record, pool->link, pool->launch->balance);
+    listeners_init(&pool->listeners, record, pool->link, pool->launch);
     pool_attach_intercept(pool);
     int r = intercept_init(&pool->intercept);
     if (r != 0) return error_set(error, -r, "start: make an epoll instance");

@@ -37,17 +37,15 @@ struct record_worker {
     uint64_t first_listen_ns;  // 0 = this process has not listened yet
     uint64_t addresses;        // bit a: it listens on record.address[a]
     struct seccomp_notif parked;  // a call of it that waits for a verdict on another worker; id 0 = none
-    uint64_t next_look_ns;     // while draining: when to look for open connections again
+    uint64_t next_look_ns;     // while it is drained or watched: when to look at it again
     uint64_t frozen_ns;        // when it was stopped, for that or for a rescue
-    uint64_t stuck_ns;         // since when it has taken nothing from its queue; 0 = it does
-    uint64_t stuck_cpu_ns;     // processor time it had used by then
-    uint64_t accepted;         // from its queues, as far as it can be told; to see whether they move
-    uint64_t queued_ns;        // since when its queues have not moved; 0 = nothing waits
-    uint64_t armed_ns;         // when its queues were last told to report
-    uint64_t arm_ns;           // when they are to be told again; 0 = they are, or something waits
-    uint64_t arm_wait_ns;      // how long that is put off: where connections come all the time, looking can be rare
+    uint64_t noticed_ns;       // when its queue was seen not to move; 0 = it moves, or nothing waits
+    uint64_t noticed_cpu_ns;   // processor time it had used by then
+    uint64_t accepted;         // from its queues by then
+    uint64_t stuck_ns;         // since when it is known to be stuck; 0 = it is not
     uint64_t rescue_ns;        // when the next rescue may be tried
-    uint64_t probe_ns;         // when it gets a connection again, to see what becomes of it
+    uint64_t emptied_ns;       // when its queue was taken from it
+    uint32_t probes;           // how often it got connections since it is stuck, to see what becomes of them
     uint64_t opened_before, cut_before;  // connections of its place until the canary began: made; ended by other than the worker
     int32_t last_status;       // as from waitpid(2)
     bool has_last, last_oom;
@@ -74,6 +72,7 @@ struct record_address {
     int32_t type;      // SOCK_STREAM, SOCK_DGRAM, SOCK_SEQPACKET
     uint32_t look_count;
     uint64_t look_ns;  // when to look how its workers wait; CLOCK_NEVER = not to be looked at
+    uint64_t strangers_ns;  // since when its group has had sockets that are not ours; 0 = it has not
     uint64_t bound_ns;
     socklen_t len;
     union {

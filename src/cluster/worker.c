@@ -66,7 +66,7 @@ static const struct {
     [WORKER_SERVING] = {LOG_LEVEL_DEBUG, "is ready"},
     [WORKER_DRAINING] = {LOG_LEVEL_DEBUG, "is drained"},
     [WORKER_BACKOFF] = {LOG_LEVEL_WARN, "died"},
-    [WORKER_REPLACING] = {LOG_LEVEL_WARN, "hangs and is replaced"},
+    [WORKER_REPLACING] = {LOG_LEVEL_WARN, "is replaced"},
     [WORKER_RETIRING] = {LOG_LEVEL_WARN, "is killed"},
 };
 

@@ -288,6 +288,14 @@ long procinfo_oom_kills(void) {
     return kills;
 }
 
+int procinfo_cpu_pressure(const char *file) {
+    char text[256];
+    int percent;
+    if (fd_read_file(file != NULL ? file : "/proc/pressure/cpu", text, sizeof text) <= 0) return -1;
+    if (sscanf(text, "some avg10=%d", &percent) != 1 || percent < 0 || percent > 100) return -1;
+    return percent;
+}
+
 static bool note_listener(const struct sock_diag_tcp *socket, void *arg) {
     struct holder *holder = arg;
     if (socket->inode == 0) return true;

@@ -50,6 +50,9 @@ int procinfo_fd_flags(pid_t pid, int fd);
 long procinfo_oom_kills(void);
 // TCP connections accepted (PassiveOpens) and reset while open (EstabResets) in this network namespace so far. 0 or -errno.
 int procinfo_tcp_counts(uint64_t *out_accepted, uint64_t *out_reset);
+// The part of the last 10 s, in percent, in which something that could run had to wait for a processor, as in `file`
+// (/proc/pressure/cpu, or NULL for that); -1 when unknown.
+int procinfo_cpu_pressure(const char *file);
 // Who listens on this TCP port: "nginx (pid 812)" in `out`; "a process that is not visible from here (uid 0)" when it
 // belongs to another user or pid namespace; "" when nobody does.
 void procinfo_port_holder(int port, char *out, size_t size);

@@ -236,15 +236,15 @@ static void on_handed(void *arg, int fd) {
     handed_on_events(&primary->pool.intercept.handed);
 }
 
-static void on_queues(void *arg, int fd) {
+static void on_wakes(void *arg, int fd) {
     struct primary *primary = arg;
     (void)fd;
-    pool_on_queues(&primary->pool);
+    pool_on_wakes(&primary->pool);
 }
 
 static int start_loop(struct primary *primary) {
     int channel = fcntl(primary->link.fd, F_DUPFD_CLOEXEC, 0);
-    int queues = fcntl(primary->pool.listeners.queue_epoll, F_DUPFD_CLOEXEC, 0);
+    int wakes = fcntl(primary->pool.listeners.wakes, F_DUPFD_CLOEXEC, 0);
     int handed = fcntl(primary->pool.intercept.handed.epoll, F_DUPFD_CLOEXEC, 0);
     uv_prepare_init(&primary->loop, &primary->before_wait);
     uv_timer_init(&primary->loop, &primary->timer);
@@ -253,9 +253,9 @@ static int start_loop(struct primary *primary) {
     uv_prepare_start(&primary->before_wait, on_before_wait);
     uv_timer_start(&primary->up_timer, on_up_late, primary->launch.ready_timeout_ns / CLOCK_MS + 1000, 0);
     primary->handed = watch_open(&primary->loop, handed, on_handed, primary);
-    primary->queues = watch_open(&primary->loop, queues, on_queues, primary);
+    primary->wakes = watch_open(&primary->loop, wakes, on_wakes, primary);
     primary->channel = watch_open(&primary->loop, channel, on_channel, primary);
-    return primary->channel != NULL && primary->handed != NULL && primary->queues != NULL ? 0 : -ENOMEM;
+    return primary->channel != NULL && primary->handed != NULL && primary->wakes != NULL ? 0 : -ENOMEM;
 }
 
 // The keeper and this process hold about six descriptors a worker; the keeper has raised the soft limit to the hard one.

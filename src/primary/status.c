@@ -17,19 +17,6 @@
 
 enum { CRASH_LOOP_SHOWN = 3 };
 
-// Sockets of this user's that are in a group and not ours take a share of its connections with them.
-static void warn_of_strangers(const struct primary *primary) {
-    for (int a = 0; a < RECORD_ADDRESS_MAX; a++) {
-        struct record_address *at = &primary->pool.record->address[a];
-        char text[ADDRESS_TEXT_SIZE];
-        unsigned strangers = at->used ? steer_strangers(&primary->pool.listeners, a) : 0;
-        if (strangers > 0 && !at->strangers_warned)
-            log_warn("%s: %u sockets that are not Pando's joined it (SO_REUSEPORT, same user): they can take connections away",
-                     address_text(at, text, sizeof text), strangers);
-        at->strangers_warned = strangers > 0;
-    }
-}
-
 static json_t *listen_json(const struct primary *primary) {
     const struct record *record = primary->pool.record;
     json_t *list = json_array();
@@ -120,7 +107,6 @@ json_t *status_json(struct primary *primary) {
     const struct record *record = primary->pool.record;
     uint64_t now = clock_now_ns();
     json_t *workers = workers_json(primary, now);
-    warn_of_strangers(primary);
     json_t *json = json_pack("{s:s, s:i, s:s, s:i, s:i, s:f, s:o, s:o, s:i, s:o, s:o}", "name", primary->launch.name, "generation",
                              (int)record->generation, "mode", launch_mode_name[record->mode], "wanted", (int)record->wanted, "ready",
                              pool_ready_count(&primary->pool), "uptime_s", (double)(now - record->started_ns) / 1e9, "listen",
