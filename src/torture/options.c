@@ -103,7 +103,7 @@ static const struct option own_options[] = {
     {"seed", "N", "the order of what is done; the same number, the same order", apply_seed},
     {"only", "KIND,...", "only these kinds of torture", apply_only},
     {"keep-alive", NULL, "many requests on a connection instead of one", apply_keep_alive},
-    {"rate", "N", "requests a second; default: 40 % of what it can do, at most 2000", apply_rate},
+    {"rate", "N", "requests a second; default: a quarter of what it can do, at most 2000", apply_rate},
     {"path", "PATH", "what to ask for (/)", apply_path},
     {"port", "N", "which port to ask, where the command listens on several", apply_port},
     {"patience", "T", "a request without an answer for so long has failed (20s)", apply_patience},
