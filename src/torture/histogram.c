@@ -25,8 +25,7 @@ static uint64_t middle_of(size_t index) {
 }
 
 void histogram_add(struct histogram *histogram, uint64_t ns) {
-    size_t index = index_of(ns);
-    histogram->bucket[index < HISTOGRAM_BUCKETS ? index : HISTOGRAM_BUCKETS - 1]++;
+    histogram->bucket[index_of(ns)]++;
     histogram->count++;
     if (ns > histogram->max_ns) histogram->max_ns = ns;
 }

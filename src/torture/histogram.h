@@ -5,7 +5,7 @@
 #include <stdint.h>
 
 #define HISTOGRAM_BITS 5
-#define HISTOGRAM_BUCKETS ((64 - HISTOGRAM_BITS) << HISTOGRAM_BITS)
+#define HISTOGRAM_BUCKETS ((65 - HISTOGRAM_BITS) << HISTOGRAM_BITS)
 
 struct histogram {
     uint64_t count, max_ns;

@@ -10,7 +10,7 @@
 enum network {
     NETWORK_SHARED,        // the one that the caller is in
     NETWORK_PRIVATE,       // a network namespace of our own (CAP_SYS_ADMIN)
-    NETWORK_PRIVATE_USER,  // the same inside a user namespace of our own, in which the caller keeps his user id
+    NETWORK_PRIVATE_USER,  // the same inside a user namespace of our own, in which the caller, no root, keeps his user id and sees no other
 };
 
 // Moves this process, which must have one thread, and its later children into one where that is possible. `error` says why not.

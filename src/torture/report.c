@@ -92,7 +92,10 @@ static void print_verdict(const struct torture *torture, const struct verdict *v
     FILE *out = torture->out;
     for (int i = 0; i < torture->broken; i++) fprintf(out, "BROKEN: %s\n", torture->promise[i]);
     switch (outcome) {
-        case OUTCOME_KEPT: fputs("All promises were kept.\n", out); break;
+        case OUTCOME_KEPT:
+            fputs("All promises were kept.\n", out);
+            if (verdict->own_failures > 0) fputs("But the program fails by itself: processes that nobody had killed or stopped did not answer.\n", out);
+            break;
         case OUTCOME_BROKEN:
             if (!verdict_kept(verdict)) fputs("BROKEN: requests failed that were inside no killed process.\n", out);
             break;
@@ -157,7 +160,7 @@ static json_t *broken_json(const struct torture *torture, const struct verdict *
 }
 
 static void dump(json_t *json) {
-    json_dumpf(json, stdout, JSON_INDENT(2));
+    json_dumpf(json, stdout, JSON_INDENT(2) | JSON_REAL_PRECISION(6));
     putchar('\n');
     json_decref(json);
 }
