@@ -99,7 +99,7 @@ static int apply_json(struct options *options, const char *value, struct pando_e
 }
 
 static const struct option own_options[] = {
-    {"for", "T", "how long (30s)", apply_for},
+    {"for", "T", "how long (30s); longer where each kind of torture once takes longer", apply_for},
     {"seed", "N", "the order of what is done; the same number, the same order", apply_seed},
     {"only", "KIND,...", "only these kinds of torture", apply_only},
     {"keep-alive", NULL, "many requests on a connection instead of one", apply_keep_alive},

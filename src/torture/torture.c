@@ -223,12 +223,13 @@ static void steady(struct torture *torture) {
 
 static bool is_wanted(const struct torture *torture, enum act act) { return torture->options.only == 0 || (torture->options.only >> act & 1); }
 
-// One of each kind in any order, then again. Up and down take turns.
+// One of each kind in any order, then again. Up comes before down.
 static int shuffle(struct torture *torture, enum act *out) {
     int count = 0;
+    bool scales = is_wanted(torture, ACT_SCALE_UP) || is_wanted(torture, ACT_SCALE_DOWN);
     for (int act = ACT_FIRST; act < ACT_KILL_KEEPER; act++) {
-        if (act == ACT_SCALE_DOWN) continue;
-        if (is_wanted(torture, (enum act)act) || (act == ACT_SCALE_UP && is_wanted(torture, ACT_SCALE_DOWN))) out[count++] = (enum act)act;
+        bool is_scale = act == ACT_SCALE_UP || act == ACT_SCALE_DOWN;
+        if (is_scale ? scales : is_wanted(torture, (enum act)act)) out[count++] = (enum act)act;
     }
     for (int i = count - 1; i > 0; i--) {
         int j = rand_r(&torture->chance) % (i + 1);
@@ -239,21 +240,21 @@ static int shuffle(struct torture *torture, enum act *out) {
     return count;
 }
 
+static enum act up_first(const struct torture *torture, enum act act) {
+    if (act != ACT_SCALE_UP && act != ACT_SCALE_DOWN) return act;
+    return torture->times[ACT_SCALE_UP] > torture->times[ACT_SCALE_DOWN] ? ACT_SCALE_DOWN : ACT_SCALE_UP;
+}
+
+// Until the time is over, but each kind is done once at least.
 static void torment(struct torture *torture, uint64_t end_ns) {
     enum act deck[ACT_COUNT];
-    int count = 0, next = 0;
-    while (clock_now_ns() < end_ns && torture->broken < TORTURE_BROKEN_MAX) {
-        if (next == count) {
-            count = shuffle(torture, deck);
-            next = 0;
-            if (count == 0) break;
-        }
-        enum act act = deck[next++];
-        if (act == ACT_SCALE_UP && torture->times[ACT_SCALE_UP] > torture->times[ACT_SCALE_DOWN]) act = ACT_SCALE_DOWN;
-        act_do(torture, act);
+    int count = shuffle(torture, deck);
+    for (int i = 0; count > 0 && (i < count || clock_now_ns() < end_ns) && torture->broken < TORTURE_BROKEN_MAX; i++) {
+        if (i > 0 && i % count == 0) shuffle(torture, deck);
+        act_do(torture, up_first(torture, deck[i % count]));
         if (!rest(torture, CALM_NS / 2 + (unsigned)rand_r(&torture->chance) % CALM_NS)) return;
     }
-    if (count == 0) rest(torture, end_ns > clock_now_ns() ? end_ns - clock_now_ns() : 0);
+    if (count == 0 && end_ns > clock_now_ns()) rest(torture, end_ns - clock_now_ns());
     if (is_wanted(torture, ACT_KILL_KEEPER) && !torture->interrupt.signo) act_do(torture, ACT_KILL_KEEPER);
 }
 
