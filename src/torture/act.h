@@ -5,7 +5,6 @@
 #include <stdbool.h>
 
 struct torture;
-struct status;
 
 enum act {
     ACT_WARM_UP,  // the first ones are no acts, but times that the load's figures are kept apart for
@@ -17,6 +16,10 @@ enum act {
     ACT_RESTART,
     ACT_SCALE_UP,
     ACT_SCALE_DOWN,
+    ACT_RELOAD,
+    ACT_ROLLBACK,
+    ACT_RELOAD_BROKEN,
+    ACT_RELOAD_KILL,
     ACT_KILL_KEEPER,  // the last: what it leaves is not what others start with
     ACT_COUNT,
 };
@@ -32,7 +35,15 @@ struct act_row {
 
 extern const struct act_row act_table[ACT_COUNT];
 
-// Does it, with the load's figures counted for it from here on.
+bool act_is_wanted(const struct torture *torture, enum act act);  // by --only
+// Does it, with the load's figures counted for it from here on; or its counterpart, where that must come first (down after up).
 void act_do(struct torture *torture, enum act act);
-// Workers that are another process now although nobody touched them (but the one in slot `touched`): what became of them is told.
-void act_look_at_untouched(struct torture *torture, const struct status *before, const struct status *after, int touched);
+
+// The acts that are verbs of the command line (act_verbs.c).
+void act_restart(struct torture *torture);
+void act_scale_up(struct torture *torture);
+void act_scale_down(struct torture *torture);
+void act_reload(struct torture *torture);
+void act_rollback(struct torture *torture);
+void act_reload_broken(struct torture *torture);
+void act_reload_kill(struct torture *torture);

@@ -44,25 +44,25 @@ int instance_init(struct instance *instance, const char *pando, struct interrupt
 
 // In a session of its own, so that ^C on the terminal is ours; should we be killed, it is told to stop. Other threads may live: nothing
 // but calls that are safe then (signal-safety(7)).
-static _Noreturn void become(const struct instance *instance, char *const *argv, int output, pid_t parent) {
-    int null = open("/dev/null", O_RDONLY);
+static _Noreturn void become(const struct instance *instance, char *const *argv, bool all_output, int output, pid_t parent) {
+    int null = open("/dev/null", O_RDWR);
     setsid();
     prctl(PR_SET_PDEATHSIG, SIGTERM);
     sigprocmask(SIG_SETMASK, &instance->interrupt->inherited, NULL);
-    if (getppid() == parent && null >= 0 && dup2(null, STDIN_FILENO) >= 0 && dup2(output, STDOUT_FILENO) >= 0 &&
-        dup2(output, STDERR_FILENO) >= 0)
+    if (getppid() == parent && null >= 0 && dup2(null, STDIN_FILENO) >= 0 &&
+        dup2(all_output ? output : null, STDOUT_FILENO) >= 0 && dup2(output, STDERR_FILENO) >= 0)
         execv(instance->pando, argv);
     _exit(127);
 }
 
-// Starts the command with its output in a pipe, whose other end is in `out_fd`. Pid or -errno.
-static pid_t start(const struct instance *instance, char *const *argv, int *out_fd) {
+// Starts the command with its standard error, or all output, in a pipe, whose other end is in `out_fd`. Pid or -errno.
+static pid_t start(const struct instance *instance, char *const *argv, bool all_output, int *out_fd) {
     int ends[2];
     pid_t parent = getpid();
     if (pipe2(ends, O_CLOEXEC)) return -errno;
     pid_t pid = fork();
     int err = errno;
-    if (pid == 0) become(instance, argv, ends[1], parent);
+    if (pid == 0) become(instance, argv, all_output, ends[1], parent);
     close(ends[1]);
     if (pid > 0) {
         *out_fd = ends[0];
@@ -74,7 +74,7 @@ static pid_t start(const struct instance *instance, char *const *argv, int *out_
 
 int instance_start(struct instance *instance, char *const *argv, struct pando_error *error) {
     int fd;
-    pid_t pid = start(instance, argv, &fd);
+    pid_t pid = start(instance, argv, true, &fd);
     if (pid < 0) return error_set(error, -pid, "start %s", instance->pando);
     instance->pid = pid;
     instance->output = output_start_take(fd);
@@ -102,32 +102,42 @@ void instance_last_lines(struct instance *instance, char *out, size_t size) { ou
 
 // ---- verbs
 
-// Its output until it closes it, which is when it has ended.
-static enum verb_end verb_read(struct interrupt *interrupt, int output, uint64_t deadline_ns, struct verb *out) {
+void instance_verb_start(struct instance *instance, char *const *words, struct verb *out) {
+    char *argv[VERB_WORDS_MAX] = {(char[]){"pando"}, words[0], (char[]){"-n"}, (char[]){INSTANCE_NAME}};
+    for (int i = 1; words[i] && i + 4 < VERB_WORDS_MAX; i++) argv[3 + i] = words[i];
+    *out = (struct verb){.output = -1};
+    out->pid = start(instance, argv, false, &out->output);
+}
+
+bool instance_verb_has_ended(const struct verb *verb) {
+    struct pollfd wait = {.fd = verb->output};
+    return verb->pid < 0 || (poll(&wait, 1, 0) > 0 && (wait.revents & POLLHUP));
+}
+
+// Until it closes its output, which is when it has ended.
+static enum verb_end verb_read(struct interrupt *interrupt, uint64_t deadline_ns, struct verb *verb) {
     size_t len = 0;
     char rest[512];
-    while (interrupt_wait(interrupt, output, deadline_ns)) {
-        bool fits = len + 1 < sizeof out->text;
-        ssize_t got = read(output, fits ? out->text + len : rest, fits ? sizeof out->text - 1 - len : sizeof rest);
+    while (interrupt_wait(interrupt, verb->output, deadline_ns)) {
+        bool fits = len + 1 < sizeof verb->text;
+        ssize_t got = read(verb->output, fits ? verb->text + len : rest, fits ? sizeof verb->text - 1 - len : sizeof rest);
         if (got == 0) return VERB_ENDED;
         if (got > 0 && fits) len += (size_t)got;
     }
     return interrupt->signo ? VERB_INTERRUPTED : VERB_TOO_SLOW;
 }
 
-void instance_verb(struct instance *instance, char *const *words, uint64_t patience_ns, struct verb *out) {
-    char *argv[VERB_WORDS_MAX] = {(char[]){"pando"}, words[0], (char[]){"-n"}, (char[]){INSTANCE_NAME}};
-    int output, status = 0;
-    for (int i = 1; words[i] && i + 4 < VERB_WORDS_MAX; i++) argv[3 + i] = words[i];
-    pid_t pid = start(instance, argv, &output);
-    *out = (struct verb){.end = VERB_FAILED, .code = -pid};
-    if (pid < 0) return;
-    out->end = verb_read(instance->interrupt, output, clock_now_ns() + patience_ns, out);
-    if (out->end != VERB_ENDED) kill(pid, SIGKILL);
-    TEMP_FAILURE_RETRY(waitpid(pid, &status, 0));
-    out->code = WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
-    close(output);
-    out->text[strcspn(out->text, "\n")] = '\0';  // the first line says it
+void instance_verb_end(struct instance *instance, uint64_t patience_ns, struct verb *verb) {
+    int status = 0;
+    verb->end = VERB_FAILED;
+    verb->code = -verb->pid;
+    if (verb->pid < 0) return;
+    verb->end = verb_read(instance->interrupt, clock_now_ns() + patience_ns, verb);
+    if (verb->end != VERB_ENDED) kill(verb->pid, SIGKILL);
+    TEMP_FAILURE_RETRY(waitpid(verb->pid, &status, 0));
+    verb->code = WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
+    verb->text[strcspn(verb->text, "\n")] = '\0';
+    fd_close(&verb->output);
 }
 
 // ---- the end

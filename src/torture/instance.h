@@ -5,6 +5,7 @@
 
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
 #include <sys/types.h>
 
 #include "error.h"
@@ -37,12 +38,18 @@ void instance_last_lines(struct instance *instance, char *out, size_t size);
 
 enum verb_end { VERB_ENDED, VERB_TOO_SLOW, VERB_INTERRUPTED, VERB_FAILED };
 struct verb {
+    pid_t pid;
+    int output;  // owned while it runs: its standard error
     enum verb_end end;
     int code;        // the exit code, with VERB_ENDED; an errno with VERB_FAILED
-    char text[512];  // the beginning of what it said
+    char text[512];  // the first line of what it complained about
 };
-// Runs `pando WORD... ` to its end: words are NULL-terminated, "-n torture" is added behind the first. Killed after `patience_ns`.
-void instance_verb(struct instance *instance, char *const *words, uint64_t patience_ns, struct verb *out);
+// Starts `pando WORD...`: words are NULL-terminated, "-n torture" is added behind the first. Then instance_verb_end must be called.
+void instance_verb_start(struct instance *instance, char *const *words, struct verb *out);
+// Has it ended already? Does not wait.
+bool instance_verb_has_ended(const struct verb *verb);
+// Waits for its end; kills it after `patience_ns`.
+void instance_verb_end(struct instance *instance, uint64_t patience_ns, struct verb *verb);
 
 // Descendants of this process that run (no zombies), reaped as far as they have ended. How many; the first ones as "PID NAME" in `out`.
 int instance_left_processes(struct instance *instance, char *out, size_t size);

@@ -46,8 +46,7 @@ static void print_table(const struct torture *torture, const struct load_result 
 static void print_missing(const struct torture *torture) {
     const char *separator = "not done, for lack of time: ";
     for (int i = ACT_FIRST; i < ACT_COUNT; i++) {
-        bool wanted = torture->options.only == 0 || (torture->options.only >> i & 1);
-        if (!wanted || torture->times[i] > 0) continue;
+        if (!act_is_wanted(torture, (enum act)i) || torture->times[i] > 0) continue;
         fprintf(torture->out, "%s%s", separator, act_table[i].title);
         separator = ", ";
     }
@@ -81,9 +80,8 @@ static void print_counts(const struct torture *torture, const struct verdict *ve
 }
 
 static void print_kills(const struct torture *torture) {
-    fprintf(torture->out, "\nkilled with -9: %u workers, %u primaries, %u keepers; restarted %u times, scaled %u times", torture->killed_workers,
-            torture->killed_primaries, torture->killed_keepers, torture->times[ACT_RESTART],
-            torture->times[ACT_SCALE_UP] + torture->times[ACT_SCALE_DOWN]);
+    fprintf(torture->out, "\nkilled with -9: %u workers, %u primaries, %u keepers", torture->killed_workers, torture->killed_primaries,
+            torture->killed_keepers);
     if (torture->crashes > 0) fprintf(torture->out, "; %u workers ended by themselves", torture->crashes);
     fprintf(torture->out, "; seed %u\n", torture->options.seed);
 }

@@ -49,6 +49,12 @@ static void copy_text(char *out, size_t size, const json_t *value) {
     str_copy(out, size, text ? text : "");
 }
 
+static bool leaves(const json_t *worker) {
+    const char *state = json_string_value(json_object_get(worker, "state"));
+    bool is_leaving = state && (strcmp(state, "draining") == 0 || strcmp(state, "retiring") == 0);
+    return is_leaving || json_is_true(json_object_get(worker, "kept"));
+}
+
 static void read_worker(const json_t *json, struct status_worker *out) {
     const char *state = json_string_value(json_object_get(json, "state"));
     *out = (struct status_worker){.slot = number(json, "slot"),
@@ -65,7 +71,8 @@ static void read_status(const json_t *json, struct status *out) {
                            .primary = number(json, "primary_pid"),
                            .wanted = number(json, "wanted"),
                            .ready = number(json, "ready"),
-                           .generation = number(json, "generation")};
+                           .generation = number(json, "generation"),
+                           .rolling = json_is_object(json_object_get(json, "rollout"))};
     copy_text(out->mode, sizeof out->mode, json_object_get(json, "mode"));
     json_array_foreach(json_object_get(json, "listen"), i, value) {
         if (out->addresses == STATUS_ADDRESSES_MAX) break;
@@ -73,6 +80,7 @@ static void read_status(const json_t *json, struct status *out) {
     }
     json_array_foreach(json_object_get(json, "workers"), i, value) {
         if (out->workers == STATUS_WORKERS_MAX) break;
+        if (leaves(value)) continue;
         read_worker(value, &out->worker[out->workers++]);
     }
 }

@@ -19,10 +19,11 @@ struct status_worker {
 struct status {
     pid_t keeper, primary;  // keeper 0: there is none any more
     int wanted, ready, generation;
+    bool rolling;  // a reload is under way
     char mode[8];
     int addresses;
     char address[STATUS_ADDRESSES_MAX][64];
-    int workers;
+    int workers;  // without those that leave (draining, retiring), or are kept, frozen, for a rollback
     struct status_worker worker[STATUS_WORKERS_MAX];
 };
 

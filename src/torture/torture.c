@@ -14,6 +14,7 @@
 
 #include "clock.h"
 #include "cpus.h"
+#include "look.h"
 #include "procinfo.h"
 #include "report.h"
 #include "str.h"
@@ -140,7 +141,7 @@ static int start_instance(struct torture *torture, struct pando_error *error) {
     char **argv = calloc(words + OPTIONS_RUN_WORDS_MAX + 16, sizeof *argv);
     if (!argv) return error_set(error, ENOMEM, "start the command");
     char *const begin[] = {(char[]){"pando"}, (char[]){"run"}, (char[]){"-n"}, (char[]){INSTANCE_NAME}, (char[]){"--fail-fast"},
-                                  (char[]){"--ready-timeout"}, (char[]){"20s"}};
+                                  (char[]){"--ready-timeout"}, (char[]){"20s"}, (char[]){"--stable"}, (char[]){"300ms"}};
     for (size_t i = 0; i < sizeof begin / sizeof begin[0]; i++) argv[count++] = begin[i];
     if (!options->has_workers) {
         choose_workers(workers, sizeof workers);
@@ -216,21 +217,16 @@ static void steady(struct torture *torture) {
     torture->times[ACT_STEADY] = 1;
     load_set_pace(torture->load, torture->per_second, 0);
     if (!rest(torture, time_ns)) return;
-    if (known == 0 && status_read(&torture->instance, &after) == 0) act_look_at_untouched(torture, &before, &after, -1);
+    if (known == 0 && status_read(&torture->instance, &after) == 0) look_at_untouched(torture, &before, &after, -1);
     lost = load_lost(torture->load) - lost;
     torture_tell(torture, "steady state for %.1f s: %llu requests failed", (double)time_ns / 1e9, (unsigned long long)lost);
 }
 
-static bool is_wanted(const struct torture *torture, enum act act) { return torture->options.only == 0 || (torture->options.only >> act & 1); }
-
-// One of each kind in any order, then again. Up comes before down.
+// One of each kind in any order, then again.
 static int shuffle(struct torture *torture, enum act *out) {
     int count = 0;
-    bool scales = is_wanted(torture, ACT_SCALE_UP) || is_wanted(torture, ACT_SCALE_DOWN);
-    for (int act = ACT_FIRST; act < ACT_KILL_KEEPER; act++) {
-        bool is_scale = act == ACT_SCALE_UP || act == ACT_SCALE_DOWN;
-        if (is_scale ? scales : is_wanted(torture, (enum act)act)) out[count++] = (enum act)act;
-    }
+    for (int act = ACT_FIRST; act < ACT_KILL_KEEPER; act++)
+        if (act_is_wanted(torture, (enum act)act)) out[count++] = (enum act)act;
     for (int i = count - 1; i > 0; i--) {
         int j = rand_r(&torture->chance) % (i + 1);
         enum act swap = out[i];
@@ -240,22 +236,17 @@ static int shuffle(struct torture *torture, enum act *out) {
     return count;
 }
 
-static enum act up_first(const struct torture *torture, enum act act) {
-    if (act != ACT_SCALE_UP && act != ACT_SCALE_DOWN) return act;
-    return torture->times[ACT_SCALE_UP] > torture->times[ACT_SCALE_DOWN] ? ACT_SCALE_DOWN : ACT_SCALE_UP;
-}
-
 // Until the time is over, but each kind is done once at least.
 static void torment(struct torture *torture, uint64_t end_ns) {
     enum act deck[ACT_COUNT];
     int count = shuffle(torture, deck);
     for (int i = 0; count > 0 && (i < count || clock_now_ns() < end_ns) && torture->broken < TORTURE_BROKEN_MAX; i++) {
         if (i > 0 && i % count == 0) shuffle(torture, deck);
-        act_do(torture, up_first(torture, deck[i % count]));
+        act_do(torture, deck[i % count]);
         if (!rest(torture, CALM_NS / 2 + (unsigned)rand_r(&torture->chance) % CALM_NS)) return;
     }
     if (count == 0 && end_ns > clock_now_ns()) rest(torture, end_ns - clock_now_ns());
-    if (is_wanted(torture, ACT_KILL_KEEPER) && !torture->interrupt.signo) act_do(torture, ACT_KILL_KEEPER);
+    if (act_is_wanted(torture, ACT_KILL_KEEPER) && !torture->interrupt.signo) act_do(torture, ACT_KILL_KEEPER);
 }
 
 // A worker that stays stopped was frozen and forgotten.
@@ -289,7 +280,8 @@ static void stop_instance(struct torture *torture) {
     int signo = interrupt->signo;
     interrupt->signo = 0;  // a first ^C ends the torture; a second one ends the waiting for a graceful stop
     char *words[] = {(char[]){"stop"}, signo ? (char[]){"--now"} : NULL, NULL};
-    instance_verb(&torture->instance, words, STOP_NS, &verb);
+    instance_verb_start(&torture->instance, words, &verb);
+    instance_verb_end(&torture->instance, STOP_NS, &verb);
     if (verb.end == VERB_ENDED && verb.code != 0)
         torture_broken(torture, "`pando stop` failed with exit code %d: %s", verb.code, verb.text);
     else if (verb.end == VERB_TOO_SLOW)
@@ -342,7 +334,7 @@ static int under_load(struct torture *torture) {
     uint64_t end_ns = torture->start_ns + torture->options.for_ns;
     choose_rate(torture);
     if (!torture->interrupt.signo) steady(torture);
-    if (!torture->interrupt.signo) torment(torture, is_wanted(torture, ACT_KILL_KEEPER) ? end_ns - KEEPER_NS : end_ns);
+    if (!torture->interrupt.signo) torment(torture, act_is_wanted(torture, ACT_KILL_KEEPER) ? end_ns - KEEPER_NS : end_ns);
     let_come_to_end(torture);
     load_read(torture->load, &result);
     long aborts = network_aborts();

@@ -43,7 +43,7 @@ struct torture {
 
     unsigned times[ACT_COUNT];  // acts done
     unsigned killed_workers, killed_primaries, killed_keepers, crashes;
-    bool keeper_gone;  // `pando run` was killed and nobody took its place
+    bool can_roll_back;
 
     // Promises broken other than by lost requests.
     int broken;

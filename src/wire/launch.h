@@ -71,8 +71,6 @@ void launch_deinit(struct launch *launch);  // zeroes; half-built is fine
 // environment the workers start from, into a `launch` fresh from launch_init. 0; 1 when --help was asked for; -EINVAL with
 // a sentence for the user in `error` on anything wrong.
 int launch_parse(struct launch *launch, int argc, char **argv, char *const *environ_base, struct pando_error *error);
-// How many words an option of `run` takes that begins with `word`: 0 = it is none, 1 = this word alone, 2 = the next one is its value.
-int launch_option_words(const char *word);
 // The option table as help text. `out` gets one line an option.
 void launch_print_options(void (*print)(const char *line));
 // What a next generation may say otherwise: options as for launch_parse (only those that can change while the instance runs)

@@ -414,26 +414,6 @@ static int launch_parse_short(struct launch *launch, const char *word, struct la
     return 0;
 }
 
-static int launch_words_of_long(const char *name) {
-    size_t len = strcspn(name, "=");
-    for (size_t i = 0; i < LAUNCH_OPTION_COUNT; i++) {
-        const struct launch_option *option = &launch_options[i];
-        if (strncmp(option->name, name, len) == 0 && option->name[len] == '\0') return option->value && name[len] == '\0' ? 2 : 1;
-    }
-    return 0;
-}
-
-int launch_option_words(const char *word) {
-    if (word[0] != '-' || word[1] == '\0' || strcmp(word, "--") == 0) return 0;
-    if (word[1] == '-') return launch_words_of_long(word + 2);
-    for (const char *at = word + 1; *at; at++) {
-        const struct launch_option *option = launch_find_letter(*at);
-        if (!option) return 0;
-        if (option->value) return at[1] ? 1 : 2;
-    }
-    return 1;
-}
-
 // Leaves the command in `words`. 1 when help was asked for.
 static int launch_parse_options(struct launch *launch, struct launch_words *words, struct pando_error *error) {
     while (words->count > 0 && words->next[0][0] == '-' && words->next[0][1] != '\0') {

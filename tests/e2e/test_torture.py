@@ -70,7 +70,7 @@ class Torture:
         """What was done, in order."""
         kinds = []
         for line in self.lines.splitlines():
-            done = re.match(r" *[\d.]+ s  (kill -9 (all|worker|the primary .* and worker|the primary|the keeper)|pando (restart|scale [+-]\d))", line)
+            done = re.match(r" *[\d.]+ s  (kill -9 (all|worker|the primary .* and worker|the primary|the keeper)|pando (restart|scale [+-]\d|reload|rollback))", line)
             if done:
                 kinds.append(re.sub(r"\(pid \d+\)", "", done.group(1)))
         return kinds
@@ -103,6 +103,9 @@ def phases(result):
     return {phase["while"]: phase for phase in result["phases"]}
 
 
+# Each kind takes a second or more: by day some of them, all at night; the sceptic's run below has all.
+SOME = [] if NIGHTLY else ["--only", "kill-worker,kill-both,restart,reload-kill,kill-keeper"]
+
 SERVERS = {
     "C, epoll": lambda port: [app("epoll_server"), port],
     "C, blocking": lambda port: [app("blocking_server"), port, 1000],
@@ -118,7 +121,7 @@ def test_all_promises_are_kept(torture, server, mode):
     if server == "Node" and shutil.which("node") is None:
         pytest.skip("node is not installed: tools/deps.sh test")
     port = free_port()
-    run = torture("--for", "1m" if NIGHTLY else "6s", "--balance-mode", mode, "-w", 2, "--", *SERVERS[server](port)).end()
+    run = torture("--for", "1m" if NIGHTLY else "6s", *SOME, "--balance-mode", mode, "-w", 2, "--", *SERVERS[server](port)).end()
     assert_kept(run)
     assert run.result["address"] == f"127.0.0.1:{port}" and run.result["http"] is True
     assert run.result["kills"]["keepers"] == 1
@@ -128,8 +131,7 @@ def test_all_promises_are_kept(torture, server, mode):
 
 @pytest.mark.limit(LIMIT_S)
 def test_all_promises_are_kept_with_many_requests_on_a_connection(torture):
-    run = torture("--for", "1m" if NIGHTLY else "6s", "--keep-alive", "--only", "kill-worker,kill-all,kill-primary,kill-both,scale-up",
-                  "-w", 2, "--", app("epoll_server"), free_port()).end()
+    run = torture("--for", "1m" if NIGHTLY else "6s", "--keep-alive", "-w", 2, "--", app("epoll_server"), free_port()).end()
     assert_kept(run)
     assert run.result["keep_alive"] is True
 
@@ -150,7 +152,8 @@ def test_torture_as_a_sceptic_runs_it_first(torture):
     run = torture("--for", "2m" if NIGHTLY else "40s", "--", app("epoll_server"), free_port()).end()
     assert_kept(run)
     done = phases(run.result)
-    wanted = {"warm-up", "steady", "kill-worker", "kill-all", "kill-primary", "kill-both", "restart", "scale-up", "scale-down", "kill-keeper"}
+    wanted = {"warm-up", "steady", "kill-worker", "kill-all", "kill-primary", "kill-both", "restart", "scale-up", "scale-down", "reload", "rollback",
+              "reload-broken", "reload-kill", "kill-keeper"}
     assert wanted <= set(done), f"not done: {wanted - set(done)}\n{run.lines}"
     assert all(phase["answered"] > 0 and phase["p50_ms"] <= phase["p99_ms"] <= phase["max_ms"] for phase in done.values())
     assert run.result["kills"]["workers"] >= 4 and run.result["kills"]["primaries"] >= 2
@@ -220,6 +223,15 @@ def test_a_server_that_never_answers_cannot_be_judged(torture):
     run = torture("-w", 2, "--", PYTHON, "-c", silent, free_port()).end()
     assert run.code == 1 and run.result["verdict"] == "not judged"
     assert "no byte of an answer" in run.lines
+
+
+@pytest.mark.limit(LIMIT_S)
+def test_broken_versions_are_refused_and_cost_nothing(torture):
+    run = torture("--for", "10s", "--only", "reload-broken", "--rate", 200, "-w", 2, "--", app("epoll_server"), free_port()).end()
+    assert_kept(run)
+    refused = [line for line in run.lines.splitlines() if "pando reload to" in line]
+    assert len(refused) == phases(run.result)["reload-broken"]["times"] > 0
+    assert all("exit code 4" in line for line in refused), refused
 
 
 def test_ctrl_c_ends_it_and_leaves_nothing(torture):
