@@ -105,6 +105,12 @@ static const struct cli_verb cli_verbs[] = {
                 "  pando logs -f -n web\n",
     },
     {
+        .name = "torture",
+        .operand = "[--] COMMAND [ARG...]",
+        .summary = "run a command under load, kill what can be killed, and count what was lost",
+        .run = verb_torture,
+    },
+    {
         .name = "info",
         .summary = "show processors, kernel features, and what their absence costs",
         .options = {[CLI_OPTION_NAME] = true, [CLI_OPTION_JSON] = true},
@@ -175,6 +181,7 @@ static int cli_help(const char *name) {
     if (!name) return cli_print_overview(stdout), CLI_OK;
     const struct cli_verb *verb = cli_find_verb(name);
     if (!verb) return cli_unknown_verb(name);
+    if (!verb->more) return verb->run(verb, 1, (char *[]){(char[]){"--help"}, NULL});
     cli_print_help(verb);
     return CLI_OK;
 }

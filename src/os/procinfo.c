@@ -221,6 +221,8 @@ uint64_t procinfo_cpu_clock_ns(pid_t pid) {
     return (uint64_t)used.tv_sec * UINT64_C(1000000000) + (uint64_t)used.tv_nsec;
 }
 
+void procinfo_each(bool (*each)(pid_t pid, void *arg), void *arg) { number_each("/proc", each, arg); }
+
 void procinfo_group_each(pid_t pgrp, bool (*each)(pid_t pid, void *arg), void *arg) {
     number_each("/proc", match_group, &(struct group_walk){.pgrp = pgrp, .each = each, .arg = arg});
 }

@@ -25,6 +25,8 @@ bool procinfo_catches(pid_t pid, int signo);  // SigCgt has it; false when unkno
 // True when every thread of the process is stopped (T, under a tracer t) or has ended; false when one cannot be read.
 bool procinfo_all_stopped(pid_t pid);
 
+// Calls `each` for every process that is visible here, zombies included. Stops when it returns false.
+void procinfo_each(bool (*each)(pid_t pid, void *arg), void *arg);
 // Calls `each` for the pids of a process group (the leader need not live), zombies included. Stops when it returns false.
 void procinfo_group_each(pid_t pgrp, bool (*each)(pid_t pid, void *arg), void *arg);
 // The same for many groups: one reading of /proc, then answers from it.

@@ -16,9 +16,10 @@
 
 #include "fd.h"
 
-// Bits 1 to 12, which every kernel has. Bit 13 asks newer ones for sockets that are bound and no more.
-#define STATES_ALL (((1U << 13) - 1) & ~1U)
-enum { STATE_LISTEN = 10 };  // TCP_LISTEN; the header that has its name cannot be had together with the one above
+// Bits 1 to 12, which every kernel has. Bit 13 asks newer ones for sockets that are bound and no more. The states' names of netinet/tcp.h
+// cannot be had together with the headers above. Those in TIME_WAIT belong to nobody and can be tens of thousands.
+enum { STATE_TIME_WAIT = 6, STATE_LISTEN = 10 };
+#define STATES_ALL (((1U << 13) - 1) & ~1U & ~(1U << STATE_TIME_WAIT))
 #define STATES_LISTEN (1U << STATE_LISTEN)
 
 // The kernel sends no datagram larger than the reader's buffer, or than 8 KB before it knows that.

@@ -19,7 +19,7 @@ struct sock_diag_tcp {
 
 typedef bool (*sock_diag_fn)(const struct sock_diag_tcp *socket, void *arg);
 
-// Calls `each` for every IPv4 and IPv6 TCP socket that is not listening with this local port (0 = any) in this network
+// Calls `each` for every IPv4 and IPv6 TCP socket that is neither listening nor in TIME_WAIT with this local port (0 = any) in this network
 // namespace. Stops when it returns false. 0 or -errno.
 int sock_diag_tcp_each(uint16_t local_port, sock_diag_fn each, void *arg);
 // The same for the listening ones. receive_queue = connections not yet accepted, send_queue = the backlog's limit.
