@@ -18,6 +18,10 @@ struct listeners {
     struct record *record;      // borrowed
     struct link *link;          // borrowed
     enum launch_balance balance;
+    struct {
+        int row;        // whose socket is asked
+        uint16_t port;  // from this one; 0 = none is
+    } probe;
     uint64_t patience_ns;       // a queue that does not move for so long is reported; 0 = never
     struct steering *steering[RECORD_ADDRESS_MAX];  // owned; NULL: not steered by eBPF (steer.c)
     struct steering *spare;                         // owned; opened ahead for the next address

@@ -150,7 +150,7 @@ void pool_begin(struct pool *pool, int workers) {
     pool_scale(pool, workers);
 }
 
-static bool listens_on_enough(const struct pool *pool, const struct worker *worker) {
+bool pool_listens_on_enough(const struct pool *pool, const struct worker *worker) {
     const struct record_worker *record = worker->record;
     const struct record_generation *row = generation_row(pool->record, record->generation);
     bool settled = row != NULL && clock_now_ns() - row->first_ns >= SETTLE_NS;
@@ -162,7 +162,7 @@ static void check_ready(struct pool *pool, struct worker *worker) {
     const struct launch *launch = pool_launch_of(pool, worker);
     if (worker_state(worker) != WORKER_STARTING) return;
     bool ready = launch->ready == LAUNCH_READY_LISTEN
-                     ? listens_on_enough(pool, worker) || (record->ready_sign && record->first_listen_ns == 0)
+                     ? pool_listens_on_enough(pool, worker) || (record->ready_sign && record->first_listen_ns == 0)
                      : launch->ready != LAUNCH_READY_DELAY && record->ready_sign;
     if (ready && rollout_missing(pool, worker) == 0) become_ready(pool, worker);
 }
@@ -445,6 +445,8 @@ static uint64_t next_deadline(const struct pool *pool, uint64_t now_ns) {
         next = earlier(next, record->deadline_ns);
         if (record->state == WORKER_DRAINING && !record->told) next = earlier(next, record->next_look_ns);
         if (record->state == WORKER_STARTING && record->first_listen_ns != 0 && settles_ns > now_ns) next = earlier(next, settles_ns);
+        bool asks = record->state == WORKER_STARTING && pool_launch_of(pool, &pool->worker[i])->ready == LAUNCH_READY_HTTP;
+        if (asks && record->first_listen_ns != 0 && record->ask_ns > now_ns) next = earlier(next, record->ask_ns);
     }
     for (int a = 0; a < RECORD_ADDRESS_MAX; a++) {
         const struct record_address *at = &pool->record->address[a];
@@ -475,6 +477,7 @@ uint64_t pool_tick(struct pool *pool, uint64_t now_ns) {
     for (uint32_t i = 0; i < pool->record->slot_end; i++) {
         struct worker *worker = &pool->worker[i];
         if (worker_state(worker) == WORKER_DRAINING) pool_drain_look(pool, worker, now_ns);
+        pool_ask(pool, worker, now_ns);
         check_ready(pool, worker);
         if (worker->record->deadline_ns <= now_ns) on_deadline(pool, worker, now_ns);
     }

@@ -125,6 +125,7 @@ static void reconcile_worker(struct pool *pool, struct worker *worker) {
     struct record_worker *record = worker->record;
     if (record->pid != 0 && worker->pidfd < 0) record->pid = 0;
     if (record->pid == 0) record->token = 0;
+    record->ask_ns = 0;
     if (!record->kept) pool_thaw(pool, worker);
     intercept_resume(&pool->intercept, worker);
     switch (worker_state(worker)) {

@@ -38,6 +38,7 @@ struct record_worker {
     uint64_t addresses;        // bit a: it listens on record.address[a]
     struct seccomp_notif parked;  // a call of it that waits for a verdict on another worker; id 0 = none
     uint64_t next_look_ns;     // while it is drained or watched: when to look at it again
+    uint64_t ask_ns;           // while it starts: when to ask it by HTTP (again); CLOCK_NEVER = it is being asked
     uint64_t frozen_ns;        // when it was stopped, for that or for a rescue
     uint64_t noticed_ns;       // when its queue was seen not to move; 0 = it moves, or nothing waits
     uint64_t noticed_cpu_ns;   // processor time it had used by then
@@ -101,6 +102,7 @@ struct record_generation {
     uint64_t addresses;    // bit a: what its first ready worker listened on
     uint64_t first_ns;     // its first listen
     uint64_t first_token;  // whose that was
+    bool answered;         // by HTTP: its first worker said that it is ready
     uint64_t turned_ns;    // since when its shared sockets get no more connections; 0 = they do
 };
 

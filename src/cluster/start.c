@@ -208,7 +208,7 @@ int pool_start_process(struct pool *pool, struct worker *worker, struct pando_er
     record->token = start.token;
     record->intercept = pool->record->intercept;
     record->started_ns = clock_now_ns();
-    record->first_listen_ns = record->addresses = 0;
+    record->first_listen_ns = record->addresses = record->ask_ns = 0;
     record->told = record->frozen = record->ready_sign = false;
     r = spawn_it(&start, error, out_exit_code);
     if (r != 0) {

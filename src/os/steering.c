@@ -257,6 +257,11 @@ unsigned steering_weight(const struct steering *steering, unsigned slot) {
     return steering->memory->weight[slot];
 }
 
+void steering_set_probe(struct steering *steering, unsigned slot, uint16_t port) {
+    steering->memory->probe_slot = slot;
+    steering->memory->probe_port = htons(port);
+}
+
 void steering_set_lobby(struct steering *steering, int slot) {
     steering->memory->lobby = slot < 0 ? STEERING_SLOTS : (uint32_t)slot;
     steering_bank_turn(steering->memory);

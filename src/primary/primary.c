@@ -16,6 +16,7 @@
 #include <unistd.h>
 
 #include "adopt.h"
+#include "ask.h"
 #include "clock.h"
 #include "control.h"
 #include "cpus.h"
@@ -291,6 +292,7 @@ static void prepare(struct primary *primary) {
     primary->pool.hooks = (struct pool_hooks){.started = on_started,
                                               .ended = on_ended,
                                               .changed = on_changed,
+                                              .ask = ask_begin,
                                               .progress = on_progress,
                                               .last_lines = on_last_lines,
                                               .finished = on_finished};

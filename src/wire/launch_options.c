@@ -89,15 +89,24 @@ static int apply_ready_delay(struct launch *launch, const struct launch_option *
     return 0;
 }
 
+static int apply_ready_http(struct launch *launch, const struct launch_option *option, const char *value, struct pando_error *error) {
+    const char *path = value + strlen("http=");
+    if (!launch_ready_path_valid(path))
+        return option_refuse(option, value, "not a path to ask for", "one such as http=/health", error);
+    launch->ready = LAUNCH_READY_HTTP;
+    return option_string(option, strdup(path), &launch->ready_path, error);
+}
+
 static int apply_ready(struct launch *launch, const struct launch_option *option, const char *value, struct pando_error *error) {
     if (strncmp(value, "fd=", 3) == 0) return apply_ready_fd(launch, option, value, error);
     if (strncmp(value, "delay=", 6) == 0) return apply_ready_delay(launch, option, value, error);
+    if (strncmp(value, "http=", 5) == 0) return apply_ready_http(launch, option, value, error);
     if (strcmp(value, "listen") == 0)
         launch->ready = LAUNCH_READY_LISTEN;
     else if (strcmp(value, "notify") == 0)
         launch->ready = LAUNCH_READY_NOTIFY;
     else
-        return option_refuse(option, value, "no such sign of being ready", "listen, notify, fd=N or delay=T", error);
+        return option_refuse(option, value, "no such sign of being ready", "listen, notify, http=PATH, fd=N or delay=T", error);
     return 0;
 }
 
@@ -289,7 +298,7 @@ static const struct launch_option launch_options[] = {
     {"env", 'e', "KEY=VALUE", "a variable for the workers; may be repeated, later ones win", true, apply_env},
     {"directory", 'C', "DIR", "the folder that the workers run in", true, apply_directory},
     {"user", 'u', "USER[:GROUP]", "who the workers run as, by name or number", false, apply_user},
-    {"ready", 0, "SIGN", "when a worker is ready: listen (default), notify (READY=1), fd=N (a newline), delay=T", true, apply_ready},
+    {"ready", 0, "SIGN", "when a worker is ready: listen (default), notify, http=PATH (2xx), fd=N, delay=T", true, apply_ready},
     {"ready-timeout", 0, "T", "how long that may take (60s)", true, apply_ready_timeout},
     {"kill-timeout", 0, "T", "from the stop signal to KILL (30s)", true, apply_kill_timeout},
     {"drain-timeout", 0, "T", "how long a leaving worker may take over its connections (--kill-timeout's)", true, apply_drain_timeout},

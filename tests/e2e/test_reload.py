@@ -569,3 +569,64 @@ def test_a_reload_goes_on_when_the_primary_is_killed(start):
             assert done and done[0].returncode == 0, done
             settle(instance, k + 2)
     assert not load.failures, load.failures[:5]
+
+
+# ---- ready by HTTP
+
+HEALTH = """
+import http.server, os, sys, time
+begun, unwell_s = time.monotonic(), float(os.environ.get(f"UNWELL_{os.environ['PANDO_WORKER']}", os.environ.get("UNWELL", 0)))
+class Handler(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+        well = self.path != "/health" or time.monotonic() - begun >= unwell_s
+        body = b"pid %d\\n" % os.getpid()
+        self.send_response(200 if well else 503)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+    def log_message(self, *_): pass
+http.server.ThreadingHTTPServer(("127.0.0.1", int(sys.argv[1])), Handler).serve_forever()
+"""
+
+
+def test_ready_by_http_asks_that_very_worker(start):
+    """Each has a socket of its own here, in pull mode too, as it polls and then accepts on a blocking listener."""
+    port = free_port()
+    instance = start(PYTHON, "-c", HEALTH, port, options=["--ready", "http=/health", "-e", "UNWELL_1=1000"])
+    instance.wait_ready(1)
+    time.sleep(1)
+    workers = instance.workers()
+    assert (workers[0]["state"], workers[1]["state"]) == ("serving", "starting")
+    for _ in range(10):
+        assert http_get(port).pid == workers[0]["pid"]
+
+
+def test_ready_by_http_in_a_reload(start):
+    port = free_port()
+    instance = start(PYTHON, "-c", HEALTH, port, options=["--ready", "http=/health", "-e", "UNWELL=0.5"])
+    instance.wait_ready()
+    before = instance.pids()
+    with Load(port, clients=4, pause=0.005) as load:
+        refused = instance.ctl("reload", "-e", "UNWELL=1000", "--ready-timeout", "3s")
+        assert refused.returncode == 4 and "not ready after 3s" in refused.stderr
+        assert instance.pids() == before
+        instance.ctl("reload", "-e", "UNWELL=0.2", check=0)
+        load.wait_answered(10)
+    assert not load.failures, load.failures[:5]
+    settle(instance, 3)
+
+
+def test_ready_by_http_where_a_generation_shares_its_socket(start):
+    """Asked is the new generation, though the old one has the port's connections."""
+    port = free_port()
+    code = ("import asyncio, os, sys\nasync def serve(reader, writer):\n head = await reader.readuntil(b'\\r\\n\\r\\n')\n"
+            " bad = head.startswith(b'GET /health') and 'BAD' in os.environ\n"
+            " writer.write(b'HTTP/1.1 %d X\\r\\nContent-Length: 0\\r\\n\\r\\n' % (500 if bad else 200))\n"
+            " await writer.drain()\n writer.close()\n"
+            "async def main():\n await (await asyncio.start_server(serve, '127.0.0.1', int(sys.argv[1]))).serve_forever()\n"
+            "asyncio.run(main())\n")
+    instance = start(PYTHON, "-c", code, port, options=["--ready", "http=/health"])
+    instance.wait_ready()
+    assert instance.ctl("reload", "-e", "BAD=1", "--ready-timeout", "3s").returncode == 4
+    instance.ctl("reload", check=0)
+    settle(instance, 3)
