@@ -57,4 +57,5 @@ int verb_rollback(const struct cli_verb *verb, int argc, char **argv);
 int verb_restart(const struct cli_verb *verb, int argc, char **argv);
 int verb_stop(const struct cli_verb *verb, int argc, char **argv);
 int verb_logs(const struct cli_verb *verb, int argc, char **argv);
+int verb_upgrade(const struct cli_verb *verb, int argc, char **argv);
 int verb_info(const struct cli_verb *verb, int argc, char **argv);

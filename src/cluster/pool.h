@@ -30,7 +30,6 @@ struct pool_hooks {
     void (*ended)(void *arg, struct worker *worker);  // its process is gone; before the state moves
     void (*changed)(void *arg);                       // some state moved: whoever waits may look
     void (*progress)(void *arg, const char *line);    // of a roll-out, for whoever asked for it
-    const char *(*last_lines)(void *arg, const struct worker *worker);  // what it wrote last; "" = nothing
     void (*finished)(void *arg, int exit_code, const char *why);      // the instance is over; `why` NULL = as asked
 };
 
@@ -57,7 +56,6 @@ struct pool {
     uint64_t groups_ns;  // when
     bool groups_known;
     bool rescue_runs;  // its timer does: what begins to wait is looked at with the rest
-    char why[PANDO_ERROR_TEXT_SIZE];  // the instance gives up; "" = it was asked to stop
     char restart_why[160];            // `pando restart` was given up; "" = it was not
 };
 
@@ -72,7 +70,7 @@ void pool_on_ready_sign(struct pool *pool, struct worker *worker);    // READY=1
 uint64_t pool_tick(struct pool *pool, uint64_t now_ns);               // does what is due; the next deadline
 
 // Adoption: a child that the keeper has (pidfd and listener become the pool's), then, after all of them, the reconciling.
-struct worker *pool_adopt(struct pool *pool, uint64_t token, pid_t pid, int pidfd_take, int listener_take);
+struct worker *pool_adopt(struct pool *pool, const struct keeper_message *child, int pidfd_take, int listener_take);
 void pool_reconcile(struct pool *pool);
 
 // Wishes. They are begun here; `changed` is called as they come true.

@@ -30,6 +30,7 @@
 #include "reload.h"
 #include "rollout.h"
 #include "str.h"
+#include "upgrade.h"
 #include "watches.h"
 
 enum { FLUSH_MS = 1000, DESCRIPTORS_A_WORKER = 8, DESCRIPTORS_OF_OURS = 64 };
@@ -52,12 +53,6 @@ static void on_changed(void *arg) { primary_wake(arg); }
 static void on_progress(void *arg, const char *line) {
     struct primary *primary = arg;
     control_progress(primary->control, line);
-}
-
-static const char *on_last_lines(void *arg, const struct worker *worker) {
-    const struct primary *primary = arg;
-    const struct primary_worker *seen = primary->worker[worker->slot];
-    return seen == NULL ? "" : seen->tail;
 }
 
 // ---- the one who waits for `run -d`
@@ -170,6 +165,9 @@ static void on_signal(struct primary *primary, int signo, bool from_kernel) {
             break;
         case SIGTTOU:
             if (!stopping) scale_by(primary, -1);
+            break;
+        case SIGUSR2:
+            if (!stopping && !upgrade_begin(primary, NULL)) log_warn("USR2: an upgrade is under way already");
             break;
         default: log_warn("signal %s means nothing here: see `pando run --help`", str_signal(signo));
     }
@@ -292,7 +290,6 @@ static void prepare(struct primary *primary) {
                                               .ended = on_ended,
                                               .changed = on_changed,
                                               .progress = on_progress,
-                                              .last_lines = on_last_lines,
                                               .finished = on_finished};
     link_init(&primary->link, INHERIT_CHANNEL);
     fd_set_cloexec(INHERIT_CHANNEL, true);
@@ -312,16 +309,17 @@ int primary_main(int argc, char **argv) {
     if (r == 0) r = start_loop(primary);
     if (r != 0) {
         log_error("%s", error.text);
-        if (primary->ready >= 0) tell_failed(primary, 1, error.text);
+        if (primary->ready >= 0 && !primary->adopted_record) tell_failed(primary, 1, error.text);
         if (primary->output.err != NULL) outlet_flush(primary->output.err, FLUSH_MS);
-        link_quit(&primary->link, 1);
+        // Who comes next may do better, and the workers serve on; where nothing has begun yet there is nothing to keep.
+        if (!primary->adopted_record) link_quit(&primary->link, 1);
         return 1;
     }
     primary->output.follow = control_follow;
     primary->output.arg = primary->control;
-    if (!primary->adopted_record)
-        greet(primary);
-    else
+    bool begun = primary->pool.record->wanted > 0;
+    if (!begun) greet(primary);
+    if (primary->adopted_record && primary->upgrade_state != UPGRADE_DONE)
         log_warn("primary %u has taken over: %d workers ready", primary->pool.record->primaries, pool_ready_count(&primary->pool));
     primary_wake(primary);
     if (!primary->finished) uv_run(&primary->loop, UV_RUN_DEFAULT);
