@@ -58,7 +58,8 @@ struct keeper {
     int primary_pidfd;
     uint64_t primary_started_ns, primary_retry_ns;
     int quick_deaths;
-    bool told;       // the primary has said HELLO
+    bool told;       // the primary has said HELLO, and is there
+    bool was_up;     // it has; still known when it is gone
     bool ever_told;  // some primary has
     bool had_terminal;
     int signal_count[FORWARDED_MAX];  // not heard yet
@@ -251,7 +252,7 @@ static void log_death(int status) {
 
 // One that was up and was killed by a person has not failed.
 static void primary_died(int status) {
-    bool killed = keeper.told && WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL;
+    bool killed = keeper.was_up && WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL;
     bool healthy = killed || clock_now_ns() - keeper.primary_started_ns >= PRIMARY_HEALTHY_NS;
     primary_gone();
     fd_close(&keeper.primary_pidfd);
@@ -281,6 +282,7 @@ static void primary_start(void) {
     snprintf(program, sizeof program, "/proc/self/fd/%d", held_fd(HELD_PANDO, 0));
     char *argv[] = {(char[]){"pando"}, verb, keeper.name, NULL};
     int pair[2];
+    keeper.was_up = false;
     keeper.primary_started_ns = clock_now_ns();
     keeper.primary_retry_ns = keeper.primary_started_ns + CLOCK_S;
     if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, pair) != 0) {
@@ -362,7 +364,7 @@ static void on_hello(void) {
         primary_replace("does not take what it asked for");
         return;
     }
-    keeper.told = keeper.ever_told = true;
+    keeper.told = keeper.was_up = keeper.ever_told = true;
     reply(&answer, NULL, 0);
 }
 
