@@ -195,8 +195,18 @@ static void drop_versions(uint64_t key) {
     held_drop(held_find(HELD_KEEPER, key));
 }
 
+// Out of the way of the numbers that a child is given.
+static int move_up(int *fd) {
+    int moved = fcntl(*fd, F_DUPFD_CLOEXEC, INHERIT_KEEPER_END);
+    if (moved < 0) return -errno;
+    fd_close(fd);
+    *fd = moved;
+    return 0;
+}
+
 static int trial_begin(int fds[2]) {
-    int r = held_put(HELD_PANDO, 1, &fds[0]);
+    int r = move_up(&fds[0]);
+    if (r == 0) r = held_put(HELD_PANDO, 1, &fds[0]);
     if (r == 0) r = held_put(HELD_KEEPER, 1, &fds[1]);
     if (r == 0) {
         swap_programs();

@@ -18,7 +18,7 @@
 #include "program.h"
 #include "str.h"
 
-enum { EXAMINE_MS = 10000, FLUSH_MS = 1000, EXAMINE_TEXT = 1024, EXAMINE_FDS = 5 };
+enum { EXAMINE_MS = 5000, FLUSH_MS = 1000, EXAMINE_TEXT = 1024, EXAMINE_FDS = 5 };
 
 enum examined { EXAMINED_PROGRAM, EXAMINED_KEEPER, EXAMINED_COUNT };
 
@@ -81,7 +81,7 @@ static void change(struct upgrade *upgrade) {
     int r = link_upgrade(&primary->link, upgrade->executable[EXAMINED_PROGRAM], upgrade->executable[EXAMINED_KEEPER]);
     record->upgrading = false;
     control_drop_upgraders(primary->control);
-    if (r != 0) refuse_path(upgrade, EXAMINED_KEEPER, strerror(-r));
+    if (r != 0) refuse_path(upgrade, EXAMINED_KEEPER, r == -EPIPE ? "the keeper ended over it" : strerror(-r));
 }
 
 // ---- the examination

@@ -15,7 +15,9 @@
 #define KEEPER_HELD_MAX 12288   // descriptors held
 #define CHANNEL_FD_MAX 8        // descriptors in one message
 #define CHANNEL_DATA_SIZE 128   // covers every sockaddr: sizeof(struct sockaddr_storage)
-#define CHANNEL_VERSION 2       // of all this: keeper and primary that differ cannot work together
+#ifndef CHANNEL_VERSION
+#define CHANNEL_VERSION 2  // of all this: keeper and primary that differ cannot work together
+#endif
 #define KEEPER_STATUS_UNKNOWN (-1)  // nobody could see how the process ended
 
 enum keeper_verb {
