@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
+#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -58,18 +59,21 @@ int link_held(const struct link *link, enum held_kind kind, uint64_t key) {
 
 // ---- messages
 
-// Receives one message, waiting for it when `wait`. 1, 0 = nothing there, -EPIPE.
+// Receives one message, waiting for it when `wait`. 1, 0 = nothing there, -EMFILE = one without its descriptors, -EPIPE. A
+// keeper that speaks another language is nobody to work with: the next primary may do better.
 static int receive(struct link *link, bool wait, struct keeper_message *out, int fds[2]) {
     fds[0] = fds[1] = -1;
     while (!link->gone) {
         size_t count;
         int r = channel_receive(link->fd, out, fds, 2, &count);
-        if (r == 1 && out->verb == KEEPER_REPLY && link->owed > 0) {
+        bool arrived = r == 1 || r == -EMFILE;
+        if (arrived && out->verb == KEEPER_REPLY && link->owed > 0) {
             link->owed--;
             for (int i = 0; i < 2; i++) fd_close(&fds[i]);
             continue;
         }
-        if (r == 1) return 1;
+        if (arrived) return r;
+        if (r == -EPROTO) abort();
         if (r != -EAGAIN && r != -EINTR) link->gone = true;
         if (r == -EAGAIN && !wait) return 0;
         struct pollfd readable = {.fd = link->fd, .events = POLLIN};
@@ -91,8 +95,9 @@ static int keep_event(struct link *link, const struct keeper_message *message, c
 static int await_reply(struct link *link, struct keeper_message *out, int fds[2]) {
     for (;;) {
         int r = receive(link, true, out, fds);
-        if (r != 1) return r;
-        if (out->verb == KEEPER_REPLY) return 0;
+        if (r != 1 && r != -EMFILE) return r;
+        if (r == -EMFILE) link->starved = true;
+        if (out->verb == KEEPER_REPLY) return r == 1 ? 0 : r;
         if (out->verb == KEEPER_HELD) mirror_add(link, out->kind, out->key, fds[0]);
         if (keep_event(link, out, fds) != 0) abort();
     }
@@ -137,6 +142,7 @@ int link_hello(struct link *link) {
     struct keeper_message answer;
     int none[2];
     int r = call(link, &(struct keeper_message){.verb = KEEPER_HELLO}, NULL, 0, &answer, none);
+    if (r == 0 && link->starved) r = -EMFILE;
     if (r != 0) return r;
     link->trial = (enum keeper_trial)answer.kind;
     link->trial_status = answer.status;
@@ -175,6 +181,7 @@ int link_spawn(struct link *link, uint64_t token, int plan, const int *fds, size
     if (fd_count > CHANNEL_FD_MAX - 1) return -EINVAL;
     memcpy(sent + 1, fds, fd_count * sizeof *fds);
     int r = call(link, &(struct keeper_message){.verb = KEEPER_SPAWN, .key = token}, sent, fd_count + 1, &answer, got);
+    if (r == -EMFILE && answer.result == 0 && answer.pid > 0) link_kill(link, answer.pid, SIGKILL, true);  // nobody could answer it
     *out_stage = r == 0 ? answer.kind : 0;
     if (r == 0) r = answer.result;
     if (r != 0) return r;

@@ -2,7 +2,8 @@
 // The primary's end of the channel: each request of wire/channel.h as a function that waits for its reply (some 20 us).
 // Events that arrive in between are kept for link_next_event.
 //
-// Every function returns 0 (or what it says) or -errno; -EPIPE once the keeper is gone.
+// Every function returns 0 (or what it says) or -errno; -EPIPE once the keeper is gone, -EMFILE when this process or the keeper
+// has no room for the descriptors that belong to it.
 #pragma once
 
 #include <stdbool.h>
@@ -22,6 +23,7 @@ struct link_event {
 struct link {
     int fd;  // owned
     bool gone;
+    bool starved;   // descriptors were lost on the way: this process has no room for them
     unsigned owed;  // replies to posted requests that are still to come, in front of all others
     struct link_event *first, **last;  // events kept while a reply was waited for; owned
     struct keeper_held *held;  // owned, descriptors too: all that the keeper holds, for the day on which it is killed

@@ -551,6 +551,10 @@ static void on_channel(void) {
             primary_gone();
             return;
         }
+        if (r == -EMFILE) {
+            reply_result(r);
+            continue;
+        }
         if (r < 0) {
             primary_replace("sends what is no request");
             return;

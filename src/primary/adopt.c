@@ -162,6 +162,7 @@ static int adopt_told(struct primary *primary, struct told *told, struct pando_e
 int adopt(struct primary *primary, struct pando_error *error) {
     struct told told = {0};
     int r = hear(primary, &told);
+    if (r != 0) primary->adopted_record = true;  // what cannot be heard of may be there all the same
     r = r == 0 ? adopt_told(primary, &told, error) : error_set(error, -r, "start: talk to the keeper");
     for (size_t i = 0; i < told.len; i++)
         for (int k = 0; k < 2; k++) fd_close(&told.event[i].fd[k]);

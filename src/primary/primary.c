@@ -96,9 +96,15 @@ static void on_up_late(uv_timer_t *timer) {
 
 // ---- the end
 
+static void remove_file(const struct primary *primary, const char *suffix) {
+    char path[HOME_PATH_MAX + 128];
+    if (primary->launch.home == NULL) return;
+    snprintf(path, sizeof path, "%s/%s.%s", primary->launch.home, primary->launch.name, suffix);
+    unlink(path);
+}
+
 static void on_finished(void *arg, int exit_code, const char *why) {
     struct primary *primary = arg;
-    char path[HOME_PATH_MAX + 128];
     primary->finished = true;
     if (why != NULL) {
         log_error("gives up: %s", why);
@@ -108,11 +114,9 @@ static void on_finished(void *arg, int exit_code, const char *why) {
     }
     control_finish(primary->control, why);
     notify_remove_directory(primary->pool.notify_directory);
-    snprintf(path, sizeof path, "%s/%s.pids", primary->launch.home, primary->launch.name);
-    unlink(path);
+    remove_file(primary, "pids");
     pool_release_paths(&primary->pool);
-    snprintf(path, sizeof path, "%s/%s.sock", primary->launch.home, primary->launch.name);
-    unlink(path);
+    remove_file(primary, "sock");
     uv_stop(&primary->loop);
 }
 
@@ -312,7 +316,10 @@ int primary_main(int argc, char **argv) {
         if (primary->ready >= 0 && !primary->adopted_record) tell_failed(primary, 1, error.text);
         if (primary->output.err != NULL) outlet_flush(primary->output.err, FLUSH_MS);
         // Who comes next may do better, and the workers serve on; where nothing has begun yet there is nothing to keep.
-        if (!primary->adopted_record) link_quit(&primary->link, 1);
+        if (!primary->adopted_record) {
+            remove_file(primary, "sock");
+            link_quit(&primary->link, 1);
+        }
         return 1;
     }
     primary->output.follow = control_follow;

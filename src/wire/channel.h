@@ -93,5 +93,6 @@ struct keeper_message {
 int channel_send(int channel, const struct keeper_message *message, const int *fds, size_t fd_count);
 
 // Receives one message. The descriptors (CLOEXEC) become the caller's; those beyond `fd_max` are closed.
-// 1 = received, 0 = the other end is gone, -EAGAIN = nothing there, other -errno. A message of the wrong size is -EPROTO.
+// 1 = received, 0 = the other end is gone, -EAGAIN = nothing there, other -errno. A message of the wrong size is -EPROTO; one
+// whose descriptors this process has no room for is -EMFILE, and arrives without them.
 int channel_receive(int channel, struct keeper_message *out_message, int *out_fds, size_t fd_max, size_t *out_fd_count);
