@@ -1,7 +1,8 @@
 """The primary is killed at every system call that it makes while it starts, takes over, replaces a worker, scales, drains, restarts,
-rescues, upgrades: no request fails, nothing stays stopped or stuck, and the next primary ends what the last one had begun.
+reloads, rescues, upgrades: no request fails, nothing stays stopped or stuck, and the next primary ends what the last one had begun.
 
 A sample in `make test`, every single call with PANDO_NIGHTLY=1."""
+import json
 import os
 import signal
 import threading
@@ -9,10 +10,10 @@ import time
 
 import pytest
 
-from pando import (DEADLINE, NIGHTLY, Load, NotRunning, Refused, _stat, alive, app, connect, free_port, pids_answering, wait_until)
+from pando import (NIGHTLY, Load, NotRunning, _stat, app, connect, free_port, pids_answering, wait_until)
 from stepper import Stepper
 
-SAMPLE = 12  # kills of one kind in `make test`
+SAMPLE = 8  # kills of one kind in `make test`
 ADOPTED_S = 5.0  # generous: how long it takes is measured by bench/survival.py, not here
 
 root = pytest.mark.skipif(os.geteuid() != 0, reason="slot mode needs CAP_BPF and CAP_NET_ADMIN")
@@ -51,9 +52,13 @@ class Wish:
 
     def _run(self):
         try:
-            self.instance.ask(self.request, 60)
-            self.answered = True
-        except (NotRunning, Refused, OSError, ValueError):
+            with self.instance.connect(60) as sock, sock.makefile("rb") as lines:
+                sock.sendall(json.dumps(self.request).encode() + b"\n")
+                for line in lines:  # a reload also tells how it goes on
+                    self.answered |= json.loads(line).get("ok", False)
+                    if "ok" in json.loads(line):
+                        break
+        except (NotRunning, OSError, ValueError):
             pass
 
     def ended(self):
@@ -154,6 +159,25 @@ def test_killed_while_it_restarts_workers_that_have_open_connections(stepped, st
 
     with Load(port, clients=4, pause=0.002) as load:
         every_call(instance, stepper, begin, Wish.ended, Wish.insist, 2)
+    assert not load.failures, load.failures[:5]
+
+
+@pytest.mark.limit(6000)
+@pytest.mark.parametrize("mode", MODES)
+def test_killed_while_it_reloads(stepped, stepper, mode):
+    """The roll-out is finished or undone, never half: all workers are of one generation."""
+    instance, port = stepped("epoll_server", mode, workers=2, options=["--stable", "0s"])
+
+    def of_one_generation(status):
+        running = [worker["generation"] for worker in status["workers"] if worker["pid"] and not worker.get("kept")]
+        return status["rollout"] is None and running == [status["generation"]] * 2
+
+    def settle(wish):
+        wish.thread.join(60)
+        instance.wait_status(of_one_generation, 60, "finished or undone")
+
+    with Load(port, clients=4, pause=0.002) as load:
+        every_call(instance, stepper, lambda: Wish(instance, {"verb": "reload"}), Wish.ended, settle, 2)
     assert not load.failures, load.failures[:5]
 
 

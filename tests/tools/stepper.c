@@ -117,16 +117,17 @@ static void on_end(pid_t pid) {
 
 static void on_stop(pid_t pid, int status) {
     int signo = WSTOPSIG(status), event = status >> 16;
+    // Any other stop may come instead of the one that was asked for.
+    if (pid == stepper.primary && stepper.interrupt) {
+        stepper.interrupt = false;
+        stepper.mode = MODE_COUNT;
+        say("armed");
+    }
     if (event == PTRACE_EVENT_EXEC) {
         on_exec(pid);
     } else if (event == PTRACE_EVENT_STOP && signo != SIGTRAP) {
         ptrace(PTRACE_LISTEN, pid, NULL, NULL);  // stopped by somebody, and stays so
     } else if (event != 0) {
-        if (pid == stepper.primary && stepper.interrupt) {
-            stepper.interrupt = false;
-            stepper.mode = MODE_COUNT;
-            say("armed");
-        }
         go_on(pid, 0);
     } else if (signo == (SIGTRAP | 0x80)) {
         on_system_call(pid);
