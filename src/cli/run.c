@@ -10,7 +10,6 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-#include "buf.h"
 #include "cli.h"
 #include "command.h"
 #include "detach.h"
@@ -18,12 +17,13 @@
 #include "fd.h"
 #include "home.h"
 #include "inherit.h"
+#include "program.h"
 #include "str.h"
 
 struct run {
     const struct cli_verb *verb;  // borrowed
     struct launch launch;
-    struct buf keeper;                // path of the keeper
+    char keeper[4096];                // its path
     int home, log;                    // owned
     int inherit[INHERIT_KEEPER_END];  // owned: what the keeper gets under that number; -1 = nothing
     int ready;                        // owned: our end of INHERIT_READY
@@ -41,7 +41,6 @@ static void run_deinit(struct run *run) {
     fd_close(&run->ready);
     fd_close(&run->log);
     fd_close(&run->home);
-    buf_deinit(&run->keeper);
     launch_deinit(&run->launch);
 }
 
@@ -51,19 +50,12 @@ static int run_complain(const struct run *run, int err, const char *what) {
     return cli_complain(run->verb, CLI_FAILED, "%s: %s", what, strerror(err < 0 ? -err : err));
 }
 
-// Next to `pando`, in the place for helpers of an installation, or in the build folder.
 static int run_find_keeper(struct run *run) {
-    static const char *const places[] = {"", "../libexec/pando/", "../keeper/"};
     char self[4096];
-    ssize_t len = readlink("/proc/self/exe", self, sizeof self - 1);
-    if (len < 0) return run_complain(run, errno, "find the own executable by /proc/self/exe");
-    self[len] = '\0';
+    int err = program_self(self, sizeof self);
+    if (err) return run_complain(run, err, "find the own executable by /proc/self/exe");
+    if (program_find_keeper(self, run->keeper, sizeof run->keeper) == 0) return CLI_OK;
     *strrchr(self, '/') = '\0';
-    for (size_t i = 0; i < sizeof places / sizeof places[0]; i++) {
-        buf_deinit(&run->keeper);
-        buf_printf(&run->keeper, "%s/%spando-keeper", self, places[i]);
-        if (!run->keeper.failed && access(run->keeper.data, X_OK) == 0) return CLI_OK;
-    }
     return cli_complain(run->verb, CLI_FAILED, "pando-keeper is neither in %s nor in %s/../libexec/pando: install it there", self, self);
 }
 
@@ -78,11 +70,11 @@ static int run_open_home(struct run *run) {
 }
 
 static int run_complain_taken(const struct run *run, pid_t holder) {
-    char keeper[48] = "it is just starting or ending";
-    if (holder > 0) snprintf(keeper, sizeof keeper, "keeper pid %d", holder);
+    char who[48] = "it is just starting or ending";
+    if (holder > 0) snprintf(who, sizeof who, "pid %d", holder);
     return cli_complain(run->verb, CLI_FAILED,
                         "an instance named %s is already running (%s): `pando stop -n %s` ends it, `-n` gives this one another name",
-                        run->launch.name, keeper, run->launch.name);
+                        run->launch.name, who, run->launch.name);
 }
 
 // The keeper of that name was killed: its primary and workers hold the port and wait for somebody to end them.
@@ -176,8 +168,8 @@ static int run_become_keeper(struct run *run) {
     int err = home_lock_write_pid(run->inherit[INHERIT_LOCK], getpid());
     if (err == 0) err = run_place_fds(run);
     if (err) return run_complain(run, err, "hand over to the keeper");
-    execve(run->keeper.data, argv, environ);
-    return run_complain(run, errno, run->keeper.data);
+    execve(run->keeper, argv, environ);
+    return run_complain(run, errno, run->keeper);
 }
 
 static int run_detached_child(struct run *run) {

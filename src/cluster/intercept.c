@@ -70,16 +70,16 @@ static bool is_tcp(int fd) {
 // ---- what a worker has bound
 
 static void bound_add(struct question *question, int fd, int address) {
-    struct intercept *intercept = question->intercept;
-    struct intercept_bound *row = &intercept->bound[intercept->bound_next++ % INTERCEPT_BOUND_MAX];
-    *row = (struct intercept_bound){
+    struct record *record = question->intercept->record;
+    struct record_bound *row = &record->bound[record->bound_next++ % RECORD_BOUND_MAX];
+    *row = (struct record_bound){
         .token = question->worker->record->token, .inode = listeners_inode(fd), .address = address};
 }
 
 static int bound_address_of(const struct question *question, int fd) {
     uint64_t inode = listeners_inode(fd);
-    for (int i = 0; i < INTERCEPT_BOUND_MAX; i++) {
-        const struct intercept_bound *row = &question->intercept->bound[i];
+    for (int i = 0; i < RECORD_BOUND_MAX; i++) {
+        const struct record_bound *row = &question->intercept->record->bound[i];
         if (row->token == question->worker->record->token && row->inode == inode) return row->address;
     }
     return -1;
@@ -108,8 +108,8 @@ static bool holds_already(const struct question *question, int address) {
     const struct record_worker *record = question->worker->record;
     struct listeners *listeners = question->intercept->listeners;
     struct search search = {0};
-    for (int i = 0; i < INTERCEPT_BOUND_MAX; i++) {
-        const struct intercept_bound *row = &question->intercept->bound[i];
+    for (int i = 0; i < RECORD_BOUND_MAX; i++) {
+        const struct record_bound *row = &question->intercept->record->bound[i];
         if (row->token == record->token && row->address == address) search.inode[0] = row->inode;
     }
     if ((record->addresses >> address & 1) != 0) {
@@ -231,8 +231,8 @@ static enum verdict bind_inet(struct question *question, const struct sockaddr *
 static bool sibling_has_bound(const struct question *question, int address) {
     const struct record_worker *record = question->worker->record;
     if (listeners_find(question->intercept->listeners, address, record->generation, question->worker->slot) >= 0) return false;
-    for (int i = 0; i < INTERCEPT_BOUND_MAX; i++) {
-        const struct intercept_bound *row = &question->intercept->bound[i];
+    for (int i = 0; i < RECORD_BOUND_MAX; i++) {
+        const struct record_bound *row = &question->intercept->record->bound[i];
         if (row->token != 0 && row->token != record->token && row->address == address) return true;
     }
     return false;
@@ -459,7 +459,6 @@ static void handle(struct intercept *intercept, struct worker *worker, const str
 }
 
 int intercept_init(struct intercept *intercept) {
-    for (int i = 0; i < INTERCEPT_BOUND_MAX; i++) intercept->bound[i] = (struct intercept_bound){0};
     return handed_init(&intercept->handed);
 }
 
@@ -484,13 +483,19 @@ void intercept_resume(struct intercept *intercept, struct worker *worker) {
 }
 
 void intercept_unpark(struct intercept *intercept, struct worker *worker) {
-    struct seccomp_notif notif = worker->record->parked;
+    struct record *record = intercept->record;
+    if (worker->record->parked.id == 0) return;
+    // Never in neither place: it would be answered by nobody.
+    record->notified = worker->record->parked;
+    record->notified_token = worker->record->token;
     worker->record->parked.id = 0;
-    if (notif.id != 0 && worker->listener >= 0 && notify_valid(worker->listener, notif.id)) handle(intercept, worker, &notif);
+    if (worker->listener >= 0 && notify_valid(worker->listener, record->notified.id)) handle(intercept, worker, &record->notified);
+    record->notified_token = 0;
 }
 
 void intercept_forget(struct intercept *intercept, uint64_t token) {
     handed_forget(&intercept->handed, token);
-    for (int i = 0; i < INTERCEPT_BOUND_MAX; i++)
-        if (intercept->bound[i].token == token) intercept->bound[i] = (struct intercept_bound){0};
+    struct record_bound *bound = intercept->record->bound;
+    for (int i = 0; i < RECORD_BOUND_MAX; i++)
+        if (token != 0 && bound[i].token == token) bound[i] = (struct record_bound){0};
 }

@@ -154,12 +154,16 @@ void listeners_again_shared(struct listeners *listeners, uint64_t addresses) {
 void listeners_close(struct listeners *listeners, int row) {
     struct record_socket *gone = &listeners->record->socket[row];
     struct record_socket *last = NULL;
+    bool renumbered = false;  // already, by a primary that was killed over it
+    gone->closing = true;
     for (int i = 0; i < (int)listeners->record->socket_end; i++) {
         struct record_socket *other = &listeners->record->socket[i];
-        if (same_group(other, gone->address) && (last == NULL || other->index > last->index)) last = other;
+        if (!same_group(other, gone->address)) continue;
+        if (last == NULL || other->index > last->index) last = other;
+        if (other != gone && other->index == gone->index) renumbered = true;
     }
     steer_removing(listeners, row);
-    if (last != NULL) last->index = gone->index;
+    if (last != NULL && !renumbered) last->index = gone->index;
     int address = gone->address;
     *gone = (struct record_socket){0};
     // Closed everywhere before a program is attached that goes by the new places.
@@ -228,7 +232,7 @@ void listeners_reconcile(struct listeners *listeners) {
     steer_adopted(listeners);
     for (int i = 0; i < (int)listeners->record->socket_end; i++) {
         if (!listeners->record->socket[i].used) continue;
-        if (listeners->fd[i] < 0)
+        if (listeners->fd[i] < 0 || listeners->record->socket[i].closing)
             listeners_close(listeners, i);
         else
             listeners_again(listeners, i);

@@ -33,7 +33,6 @@ struct pool_hooks {
     // False: not now, another one is being asked.
     bool (*ask)(void *arg, struct worker *worker, int row);
     void (*progress)(void *arg, const char *line);    // of a roll-out, for whoever asked for it
-    const char *(*last_lines)(void *arg, const struct worker *worker);  // what it wrote last; "" = nothing
     void (*finished)(void *arg, int exit_code, const char *why);      // the instance is over; `why` NULL = as asked
 };
 
@@ -59,7 +58,6 @@ struct pool {
     struct procinfo_groups groups;  // owned; read at most once a tick
     uint64_t groups_ns;  // when
     bool groups_known;
-    char why[PANDO_ERROR_TEXT_SIZE];  // the instance gives up; "" = it was asked to stop
     char restart_why[160];            // `pando restart` was given up; "" = it was not
 };
 
@@ -75,7 +73,7 @@ void pool_on_asked(struct pool *pool, struct worker *worker, uint64_t token, boo
 uint64_t pool_tick(struct pool *pool, uint64_t now_ns);               // does what is due; the next deadline
 
 // Adoption: a child that the keeper has (pidfd and listener become the pool's), then, after all of them, the reconciling.
-struct worker *pool_adopt(struct pool *pool, uint64_t token, pid_t pid, int pidfd_take, int listener_take);
+struct worker *pool_adopt(struct pool *pool, const struct keeper_message *child, int pidfd_take, int listener_take);
 void pool_reconcile(struct pool *pool);
 
 // Wishes. They are begun here; `changed` is called as they come true.

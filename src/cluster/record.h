@@ -12,14 +12,19 @@
 #include <sys/socket.h>
 #include <sys/un.h>
 
+#include "error.h"
 #include "launch.h"
 
 #define RECORD_MAGIC UINT64_C(0x50616e646f526563)  // "PandoRec"
-#define RECORD_VERSION 2
+#ifndef RECORD_VERSION
+#define RECORD_VERSION 3
+#endif
 #define RECORD_ADDRESS_MAX 64     // addresses that workers bind; a bit each in a 64-bit mask
 #define RECORD_SOCKET_MAX 4096    // listening sockets of all addresses
 #define RECORD_GENERATIONS 8      // the one that serves, the one before, the next, and those whose last workers still drain
 #define RECORD_HANDED_MAX 512     // sockets handed to workers and not yet listening or connected
+#define RECORD_BOUND_MAX 256      // sockets that workers have bound; the oldest gives way
+#define RECORD_TAIL_SIZE 256      // of what a worker wrote last, for the story of its death
 
 struct record_worker {
     uint32_t state;  // enum worker_state; worker_move() alone writes it
@@ -48,8 +53,9 @@ struct record_worker {
     uint64_t emptied_ns;       // when its queue was taken from it
     uint32_t probes;           // how often it got connections since it is stuck, to see what becomes of them
     uint64_t opened_before, cut_before;  // connections of its place until the canary began: made; ended by other than the worker
-    int32_t last_status;       // as from waitpid(2)
+    int32_t last_status;       // as from waitpid(2), or KEEPER_STATUS_UNKNOWN
     bool has_last, last_oom;
+    bool foreign;        // a child of a keeper that was killed, not of the present one
     bool wanted;         // there shall be a worker here
     bool keep;           // once drained it is frozen and kept for a rollback
     bool kept;           // it is
@@ -59,6 +65,14 @@ struct record_worker {
     bool told;           // draining: it has got its stop signal
     bool ready_sign;     // READY=1 or the newline came
     bool steered_away;   // stuck: nothing new goes there until it waits for connections again
+    char tail[RECORD_TAIL_SIZE];
+};
+
+// A bound socket of a worker, from `bind` to the worker's end: who binds twice must hear EADDRINUSE.
+struct record_bound {
+    uint64_t token;  // 0 = free
+    uint64_t inode;  // of the program's own socket
+    int32_t address;
 };
 
 // What a program bound: one SO_REUSEPORT group, or one unix path.
@@ -89,6 +103,7 @@ struct record_address {
 struct record_socket {
     bool used;
     bool live;         // steering may choose it
+    bool closing;      // listeners_close was begun
     uint8_t address;
     int32_t slot;      // -1: shared by its generation
     uint32_t generation;
@@ -154,8 +169,16 @@ struct record {
     bool ever_ready, stopping, port_zero_warned, unknown_warned, up_told;
     bool interrupted;  // one INT was heard: the next one means at once
     int32_t exit_code;
+    char why[PANDO_ERROR_TEXT_SIZE];  // the instance gives up; "" = it was asked to stop
     uint64_t notified_token;        // whose notification is in `notified`; 0 = none is being answered
     struct seccomp_notif notified;  // received straight into here, so that the next primary can answer it
+    uint32_t keepers_lost;     // killed, and replaced by a primary
+    bool upgrading;            // to another program; an answer is owed for it
+    uint64_t upgrade_inode;    // of that program
+    char upgrade_from[32];     // the version that ran before
+    char program[1024];        // path that `pando upgrade` looks at
+    uint32_t bound_next;
+    struct record_bound bound[RECORD_BOUND_MAX];
     struct record_worker worker[LAUNCH_WORKERS_MAX];
     struct record_address address[RECORD_ADDRESS_MAX];
     struct record_socket socket[RECORD_SOCKET_MAX];
@@ -163,3 +186,4 @@ struct record {
 
 int record_create(struct record **out_record, int *out_memfd);  // zeroed, version set; the mapping lives as long as the process
 int record_map(int memfd, struct record **out_record);          // -EPROTO when it is not one of ours
+int record_examine(int memfd);                                  // the same, without mapping it

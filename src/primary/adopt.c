@@ -14,7 +14,9 @@
 #include "home.h"
 #include "log.h"
 #include "notify.h"
+#include "program.h"
 #include "steer.h"
+#include "upgrade.h"
 #include "watches.h"
 
 // Everything the keeper told in answer to HELLO.
@@ -63,6 +65,7 @@ static int load_launch(struct primary *primary, struct told *told, struct pando_
 static int open_record(struct primary *primary, struct told *told, bool *out_fresh, struct pando_error *error) {
     scoped_fd memfd = take_held(told, HELD_RECORD, 0);
     *out_fresh = memfd < 0;
+    primary->adopted_record = memfd >= 0;
     int r = memfd >= 0 ? record_map(memfd, &primary->pool.record) : record_create(&primary->pool.record, &memfd);
     if (r == -EPROTO) return error_say(error, EPROTO, "take over: the record is of another version of Pando");
     if (r == 0 && *out_fresh) r = link_hold(&primary->link, HELD_RECORD, 0, memfd);
@@ -90,7 +93,7 @@ static void adopt_child(struct primary *primary, struct told *told, struct link_
     const struct keeper_message *message = &event->message;
     struct pool_fds fds = {-1, -1, -1};
     struct worker *worker =
-        pool_adopt(&primary->pool, message->key, message->pid, fd_take(&event->fd[0]), fd_take(&event->fd[1]));
+        pool_adopt(&primary->pool, message, fd_take(&event->fd[0]), fd_take(&event->fd[1]));
     if (worker == NULL) return;
     fds.out = take_held(told, HELD_OUTPUT, message->key << 1);
     fds.err = take_held(told, HELD_OUTPUT, message->key << 1 | 1);
@@ -108,6 +111,8 @@ static void adopt_rest(struct primary *primary, struct link_event *event) {
             generations_adopt(&primary->pool.generations, (enum held_kind)message->kind, message->key, fd_take(&event->fd[0]));
         else if (message->kind == HELD_STEERING)
             steer_adopt(&primary->pool.listeners, message->key, fd_take(&event->fd[0]));
+        else if (message->kind == HELD_UPGRADER)
+            control_adopt_upgrader(primary->control, fd_take(&event->fd[0]));
         else if (message->kind == HELD_OUTPUT || message->kind == HELD_READY_PIPE)
             link_drop(&primary->link, (enum held_kind)message->kind, message->key);
     }
@@ -147,14 +152,17 @@ static int adopt_told(struct primary *primary, struct told *told, struct pando_e
     r = pool_open(&primary->pool, error);
     if (r != 0) return r;
     primary->pool.record->primaries++;
-    primary->adopted_record = !fresh;
+    if (primary->pool.record->program[0] == '\0')
+        program_self(primary->pool.record->program, sizeof primary->pool.record->program);
     if (!fresh) adopt_all(primary, told);
-    return 0;
+    upgrade_adopted(primary);
+    return link_settled(&primary->link);
 }
 
 int adopt(struct primary *primary, struct pando_error *error) {
     struct told told = {0};
     int r = hear(primary, &told);
+    if (r != 0) primary->adopted_record = true;  // what cannot be heard of may be there all the same
     r = r == 0 ? adopt_told(primary, &told, error) : error_set(error, -r, "start: talk to the keeper");
     for (size_t i = 0; i < told.len; i++)
         for (int k = 0; k < 2; k++) fd_close(&told.event[i].fd[k]);

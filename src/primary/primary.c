@@ -31,9 +31,10 @@
 #include "reload.h"
 #include "rollout.h"
 #include "str.h"
+#include "upgrade.h"
 #include "watches.h"
 
-enum { FLUSH_MS = 1000, DESCRIPTORS_A_WORKER = 8, DESCRIPTORS_OF_OURS = 64 };
+enum { FLUSH_MS = 1000, DESCRIPTORS_A_WORKER = 12, DESCRIPTORS_OF_OURS = 64 };
 
 void primary_wake(struct primary *primary) { primary->changed = true; }
 
@@ -53,12 +54,6 @@ static void on_changed(void *arg) { primary_wake(arg); }
 static void on_progress(void *arg, const char *line) {
     struct primary *primary = arg;
     control_progress(primary->control, line);
-}
-
-static const char *on_last_lines(void *arg, const struct worker *worker) {
-    const struct primary *primary = arg;
-    const struct primary_worker *seen = primary->worker[worker->slot];
-    return seen == NULL ? "" : seen->tail;
 }
 
 // ---- the one who waits for `run -d`
@@ -102,9 +97,15 @@ static void on_up_late(uv_timer_t *timer) {
 
 // ---- the end
 
+static void remove_file(const struct primary *primary, const char *suffix) {
+    char path[HOME_PATH_MAX + 128];
+    if (primary->launch.home == NULL) return;
+    snprintf(path, sizeof path, "%s/%s.%s", primary->launch.home, primary->launch.name, suffix);
+    unlink(path);
+}
+
 static void on_finished(void *arg, int exit_code, const char *why) {
     struct primary *primary = arg;
-    char path[HOME_PATH_MAX + 128];
     primary->finished = true;
     if (why != NULL) {
         log_error("gives up: %s", why);
@@ -114,11 +115,9 @@ static void on_finished(void *arg, int exit_code, const char *why) {
     }
     control_finish(primary->control, why);
     notify_remove_directory(primary->pool.notify_directory);
-    snprintf(path, sizeof path, "%s/%s.pids", primary->launch.home, primary->launch.name);
-    unlink(path);
+    remove_file(primary, "pids");
     pool_release_paths(&primary->pool);
-    snprintf(path, sizeof path, "%s/%s.sock", primary->launch.home, primary->launch.name);
-    unlink(path);
+    remove_file(primary, "sock");
     uv_stop(&primary->loop);
 }
 
@@ -171,6 +170,9 @@ static void on_signal(struct primary *primary, int signo, bool from_kernel) {
             break;
         case SIGTTOU:
             if (!stopping) scale_by(primary, -1);
+            break;
+        case SIGUSR2:
+            if (!stopping && !upgrade_begin(primary, NULL)) log_warn("USR2: an upgrade is under way already");
             break;
         default: log_warn("signal %s means nothing here: see `pando run --help`", str_signal(signo));
     }
@@ -259,7 +261,7 @@ static int start_loop(struct primary *primary) {
     return primary->channel != NULL && primary->handed != NULL && primary->wakes != NULL ? 0 : -ENOMEM;
 }
 
-// The keeper and this process hold about six descriptors a worker; the keeper has raised the soft limit to the hard one.
+// This process holds about eleven descriptors a worker, the keeper six; the keeper has raised the soft limit to the hard one.
 static void warn_of_limit(long workers) {
     struct rlimit files;
     rlim_t needed = (rlim_t)workers * DESCRIPTORS_A_WORKER + DESCRIPTORS_OF_OURS;
@@ -294,7 +296,6 @@ static void prepare(struct primary *primary) {
                                               .changed = on_changed,
                                               .ask = ask_begin,
                                               .progress = on_progress,
-                                              .last_lines = on_last_lines,
                                               .finished = on_finished};
     link_init(&primary->link, INHERIT_CHANNEL);
     fd_set_cloexec(INHERIT_CHANNEL, true);
@@ -314,16 +315,20 @@ int primary_main(int argc, char **argv) {
     if (r == 0) r = start_loop(primary);
     if (r != 0) {
         log_error("%s", error.text);
-        if (primary->ready >= 0) tell_failed(primary, 1, error.text);
+        if (primary->ready >= 0 && !primary->adopted_record) tell_failed(primary, 1, error.text);
         if (primary->output.err != NULL) outlet_flush(primary->output.err, FLUSH_MS);
-        link_quit(&primary->link, 1);
+        // Who comes next may do better, and the workers serve on; where nothing has begun yet there is nothing to keep.
+        if (!primary->adopted_record) {
+            remove_file(primary, "sock");
+            link_quit(&primary->link, 1);
+        }
         return 1;
     }
     primary->output.follow = control_follow;
     primary->output.arg = primary->control;
-    if (!primary->adopted_record)
-        greet(primary);
-    else
+    bool begun = primary->pool.record->wanted > 0;
+    if (!begun) greet(primary);
+    if (primary->adopted_record && primary->upgrade_state != UPGRADE_DONE)
         log_warn("primary %u has taken over: %d workers ready", primary->pool.record->primaries, pool_ready_count(&primary->pool));
     primary_wake(primary);
     if (!primary->finished) uv_run(&primary->loop, UV_RUN_DEFAULT);

@@ -12,6 +12,9 @@
 #include "watch.h"
 
 struct control;
+struct upgrade;
+
+enum upgrade_state { UPGRADE_NONE, UPGRADE_RUNNING, UPGRADE_DONE, UPGRADE_REFUSED };
 
 // What the loop watches for one worker. Its address lives in struct worker.watches.
 struct primary_worker {
@@ -19,7 +22,6 @@ struct primary_worker {
     struct worker *worker;
     struct stream *out, *err;
     struct watch *listener, *ready_pipe;  // the listener's descriptor is a duplicate of the worker's
-    char tail[OUTPUT_TAIL_SIZE];          // what it wrote last
     uint64_t cpu_ns, sampled_ns;          // for `status`
     double cpu_percent;
 };
@@ -40,7 +42,11 @@ struct primary {
     struct watch *notify_socket[LAUNCH_WORKERS_MAX];
     struct primary_worker *worker[LAUNCH_WORKERS_MAX];  // owned; made when a slot first runs
     struct watch *handed, *wakes;
-    int lock, ready, adopted_record;  // descriptors; -1 = none
+    struct upgrade *upgrade;  // owned; NULL = none is under way
+    enum upgrade_state upgrade_state;
+    char upgrade_why[PANDO_ERROR_TEXT_SIZE];
+    int lock, ready;      // descriptors; -1 = none
+    bool adopted_record;  // some primary was here before
     pid_t keeper;
     bool changed;      // the pool wants its tick
     bool pids_changed; // NAME.pids is to be written

@@ -19,3 +19,8 @@ enum inherit_fd {
 enum inherit_ready { INHERIT_READY_UP = 'U', INHERIT_READY_FAILED = 'F' };
 
 #define INHERIT_PRIMARY_VERB "--primary"  // argv[1] of the primary: `pando --primary NAME`
+
+// `pando --examine`: could this program take over? Standard output says "channel N" (CHANNEL_VERSION), or why not; exit code 0
+// or not. `pando-keeper --examine FD` does the same for a state as another keeper would get it.
+#define INHERIT_EXAMINE_VERB "--examine"
+enum inherit_examine { INHERIT_EXAMINE_RECORD = 3, INHERIT_EXAMINE_LAUNCH = 4, INHERIT_EXAMINE_STATE = 3 };
