@@ -139,7 +139,7 @@ def test_a_killed_primary_leaves_the_steering_in_force_and_the_next_one_takes_it
 def test_workers_killed_at_random_lose_nothing_that_waited(slot):
     kills = count(1000)
     port = free_port()
-    instance = slot(app("epoll_server"), port, 3000, workers=4)
+    instance = slot(app("epoll_server"), port, 3000, workers=4, options=["--no-rescue"])  # which would thaw what is frozen here
     chance = random.Random(11)
     inside, killed = set(), set()
     with Load(port, clients=16) as load:
