@@ -383,6 +383,24 @@ def test_kept_workers_end_when_their_time_is_over(start):
     assert old.isdisjoint(instance.pids().values())
 
 
+def test_connections_do_not_wait_for_frozen_workers_when_all_others_are_dead(start):
+    """There is nobody to take them for a while; those that come take them all, also from the queues of the kept ones."""
+    port = free_port()
+    slow = "import runpy, sys, time\ntime.sleep(0.7)\nsys.argv = sys.argv[1:]\nrunpy.run_path(sys.argv[0], run_name='__main__')"
+    instance = start(PYTHON, "-c", slow, script("asyncio_server.py"), port)
+    instance.wait_ready()
+    instance.ctl("reload", "--keep-old", "10m", check=0)
+    status = instance.wait_status(lambda status: sum(worker.get("kept", False) for worker in status["workers"]) == 2)
+    new = [worker["pid"] for worker in status["workers"] if not worker.get("kept")]
+    for pid in new:
+        os.kill(pid, signal.SIGKILL)
+    instance.wait_status(lambda status: status["ready"] == 0)
+    socks = [connect(port, timeout=60) for _ in range(24)]
+    for sock in socks:
+        ask_again(sock)
+        sock.close()
+
+
 def test_rollback_without_kept_workers_starts_the_old_version_anew(start):
     port = free_port()
     instance = start(app("says_limits"), port, options=["-e", "V=old"])
