@@ -43,6 +43,8 @@ int link_kill(struct link *link, pid_t pid, int signo, bool to_group);
 int link_forget(struct link *link, pid_t pid);  // posted, as link_drop and link_heard are
 int link_heard(struct link *link, int signo);
 int link_quit(struct link *link, int exit_code);
+// Tells the supervisor (sd_notify(3)), with a borrowed descriptor or -1. -ENOTCONN: there is none; -EAGAIN: it is behind, try later.
+int link_notify(struct link *link, const char *text, int fd);
 
 // The next event, from memory or the channel. 1, 0 = none now, -EPIPE.
 int link_next_event(struct link *link, struct link_event *out);

@@ -30,6 +30,7 @@
 #include "reload.h"
 #include "rollout.h"
 #include "str.h"
+#include "supervisor.h"
 #include "watches.h"
 
 enum { FLUSH_MS = 1000, DESCRIPTORS_A_WORKER = 8, DESCRIPTORS_OF_OURS = 64 };
@@ -112,6 +113,7 @@ static void on_finished(void *arg, int exit_code, const char *why) {
         log_info("stopped");
     }
     control_finish(primary->control, why);
+    supervisor_finished(primary->supervisor, why);
     notify_remove_directory(primary->pool.notify_directory);
     snprintf(path, sizeof path, "%s/%s.pids", primary->launch.home, primary->launch.name);
     unlink(path);
@@ -140,12 +142,18 @@ static void scale_by(struct primary *primary, int change) {
     pool_scale(&primary->pool, workers);
 }
 
+// The supervisor waits for an answer also where there is nothing to do.
 static void reload_by_signal(struct primary *primary) {
     struct pando_error error = {0};
+    supervisor_reloading(primary->supervisor);
     if (rollout_runs(&primary->pool))
         log_warn("HUP: a reload is under way already");
     else if (reload_begin(primary, NULL, &error) != 0)
         log_error("HUP: reload: %s", error.text);
+}
+
+static void check_reloaded(struct primary *primary) {
+    if (primary->pool.record->reloading && !rollout_runs(&primary->pool)) supervisor_ready(primary->supervisor);
 }
 
 static void on_signal(struct primary *primary, int signo, bool from_kernel) {
@@ -226,6 +234,8 @@ static void on_before_wait(uv_prepare_t *prepare) {
     if (primary->pids_changed) adopt_write_pids(primary);
     primary->pids_changed = false;
     check_up(primary);
+    check_reloaded(primary);
+    supervisor_update(primary->supervisor);
     control_on_changed(primary->control);
     set_timer(primary, primary->changed || primary->link.first != NULL ? now : due, now);
 }
@@ -276,7 +286,7 @@ static void greet(struct primary *primary) {
     log_info("%ld worker%s (%d core%s: affinity %d, cgroup quota %s), control %s/%s.sock", workers, workers == 1 ? "" : "s",
              cpus.count, cpus.count == 1 ? "" : "s", cpus.affinity, quota, primary->launch.home, primary->launch.name);
     warn_of_limit(workers);
-    pool_begin(&primary->pool, (int)(workers <= LAUNCH_WORKERS_MAX ? workers : LAUNCH_WORKERS_MAX));
+    pool_begin(&primary->pool, (int)(workers <= LAUNCH_WORKERS_MAX ? workers : LAUNCH_WORKERS_MAX), primary->given_slots);
 }
 
 static void prepare(struct primary *primary) {
@@ -323,6 +333,8 @@ int primary_main(int argc, char **argv) {
         greet(primary);
     else
         log_warn("primary %u has taken over: %d workers ready", primary->pool.record->primaries, pool_ready_count(&primary->pool));
+    adopt_given_done(primary);
+    primary->supervisor = supervisor_open(primary);
     primary_wake(primary);
     if (!primary->finished) uv_run(&primary->loop, UV_RUN_DEFAULT);
     for (int i = 0; i < 3; i++) uv_run(&primary->loop, UV_RUN_NOWAIT);  // the last answers leave

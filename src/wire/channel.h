@@ -27,6 +27,7 @@ enum keeper_verb {
     KEEPER_KILL,       // pid, signo, to_group: signal a child (STOP and CONT too)
     KEEPER_FORGET,     // pid: its exit has been taken note of
     KEEPER_HEARD,      // signo: one KEEPER_SIGNAL of it has been acted on
+    KEEPER_NOTIFY,     // data, len [+ 1 fd]: tell it to the supervisor, which listens to the process that it started. -ENOTCONN: there is none
     KEEPER_QUIT,       // result = exit code: kill what is left, reap until ECHILD, exit. No reply
     // from the keeper
     KEEPER_REPLY,
@@ -50,6 +51,7 @@ enum held_kind {
     HELD_STEERING,       // key = address << 8 | enum steering_fd: what the kernel steers by
     HELD_DIRECTORY,      // key = generation: its working directory
     HELD_PROGRAM,        // key = generation: its executable
+    HELD_GIVEN,          // key = n: socket n of those that the supervisor passed on; until the first primary has placed them
     HELD_CLIENT,         // connection of whoever waits for the end: closed by the keeper's own exit, the last of all
 };
 
