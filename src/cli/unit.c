@@ -75,11 +75,12 @@ static void unit_add_word(struct buf *out, const char *word) {
 // Those have lines of their own in the unit.
 static void unit_see_option(void *arg, const char *name, const char *value) {
     struct unit *unit = arg;
-    char word[64];
+    scoped_buf word = {0};
     unit->named |= strcmp(name, "name") == 0;
     if (strcmp(name, "name") == 0 || strcmp(name, "user") == 0 || strcmp(name, "directory") == 0) return;
-    snprintf(word, sizeof word, "--%s", name);
-    unit_add_word(&unit->exec, word);
+    buf_puts(&word, "--");
+    buf_puts(&word, name);
+    unit_add_word(&unit->exec, word.data);
     if (strcmp(name, "log-file") == 0) value = unit->launch.log_file;  // absolute: the unit may run elsewhere
     if (value) unit_add_word(&unit->exec, value);
 }

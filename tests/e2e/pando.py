@@ -457,10 +457,11 @@ class Pando:
     stdout, stderr     as for Popen; by default files, readable through `output()` and `log()`
     cwd                working directory
     detach             `run -d`: the constructor returns when `run` has ended
+    pass_fds           descriptors that the process inherits under their own numbers
     """
 
     def __init__(self, *command, workers=2, options=(), name="app", env=None, uid=None, prefix=(), folder=None,
-                 stdout=None, stderr=None, stdin=subprocess.DEVNULL, cwd=None, detach=False, new_session=True):
+                 stdout=None, stderr=None, stdin=subprocess.DEVNULL, cwd=None, detach=False, new_session=True, pass_fds=()):
         self.name = name or "app"
         self.token = uuid.uuid4().hex
         self.seen = {}  # pid -> start time: every process that status ever named
@@ -474,7 +475,8 @@ class Pando:
             prefix = ("setpriv", f"--reuid={uid}", f"--regid={uid}", "--clear-groups", *prefix)
         self.env = dict(os.environ, PANDO_DIR=str(self.home), PANDO_E2E=self.token, PYTHONDONTWRITEBYTECODE="1",
                         **sanitizer_options(self.folder))
-        for key in ("NOTIFY_SOCKET", "PANDO_WORKER"):
+        for key in ("NOTIFY_SOCKET", "PANDO_WORKER", "LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES", "WATCHDOG_USEC", "WATCHDOG_PID",
+                    "SYSTEMD_EXEC_PID"):
             self.env.pop(key, None)
         for key, value in (env or {}).items():
             if value is None:
@@ -494,7 +496,7 @@ class Pando:
         self.stderr_path = self.folder / f"stderr{serial}"
         with open(self.stdout_path, "wb") as out, open(self.stderr_path, "wb") as err:
             self.process = subprocess.Popen(self.arguments, env=self.env, cwd=cwd, stdin=stdin, stdout=stdout or out,
-                                            stderr=stderr or err, start_new_session=new_session)
+                                            stderr=stderr or err, start_new_session=new_session, pass_fds=pass_fds)
         if detach:
             self.exit_code(30)
 
