@@ -100,14 +100,14 @@ static void unit_find_user(struct unit *unit) {
         buf_append(&unit->user, unit->launch.user, len);
         if (unit->launch.user[len] == ':') buf_puts(&unit->group, unit->launch.user + len + 1);
     } else if (geteuid() != 0) {
-        if (account) buf_puts(&unit->user, account->pw_name);
-        else buf_printf(&unit->user, "%u", geteuid());
+        if (account)
+            buf_puts(&unit->user, account->pw_name);
+        else
+            buf_printf(&unit->user, "%u", geteuid());
     }
 }
 
-static bool unit_is_root(const struct unit *unit) {
-    return unit->launch.has_user ? unit->launch.uid == 0 : geteuid() == 0;
-}
+static bool unit_is_root(const struct unit *unit) { return unit->launch.has_user ? unit->launch.uid == 0 : geteuid() == 0; }
 
 static int unit_read(struct unit *unit, int argc, char **argv) {
     struct pando_error error;
@@ -124,7 +124,8 @@ static int unit_read(struct unit *unit, int argc, char **argv) {
     unit_add_word(&unit->exec, unit->name);
     launch_each_option(argc, argv, unit_see_option, unit);
     for (const char *at = unit->launch.directory; *at; at++)
-        if ((unsigned char)*at < ' ') return cli_complain(unit->verb, CLI_FAILED, "the folder's name has a control character: no unit can name it");
+        if ((unsigned char)*at < ' ')
+            return cli_complain(unit->verb, CLI_FAILED, "the folder's name has a control character: no unit can name it");
     if (unit->named) return cli_complain(unit->verb, CLI_USAGE, "--name: the name is %s already: leave it out", unit->name);
     unit_add_word(&unit->exec, "--");
     unit_add_word(&unit->exec, unit->command.data);
@@ -153,51 +154,54 @@ static void unit_print_user(const struct unit *unit) {
     if (unit_is_root(unit)) return;
     bool steers = unit->launch.mode != LAUNCH_MODE_PULL && unit->launch.intercept != LAUNCH_INTERCEPT_NONE;
     if (steers)
-        puts("# Slot mode: the kernel chooses a worker for each connection by eBPF. Workers do not get these. For a port below 1024 add\n"
-             "# CAP_NET_BIND_SERVICE.\n"
-             "AmbientCapabilities=CAP_BPF CAP_NET_ADMIN CAP_PERFMON");
+        puts(
+            "# Slot mode: the kernel chooses a worker for each connection by eBPF. Workers do not get these. For a port below 1024 add\n"
+            "# CAP_NET_BIND_SERVICE.\n"
+            "AmbientCapabilities=CAP_BPF CAP_NET_ADMIN CAP_PERFMON");
     else
         puts("# For a port below 1024:\n#AmbientCapabilities=CAP_NET_BIND_SERVICE");
 }
 
 static void unit_print(const struct unit *unit) {
-    printf("# /etc/systemd/system/%s.service, written by `pando unit`\n"
-           "[Unit]\n"
-           "Description=%s, run by Pando\n"
-           "Wants=network-online.target\n"
-           "After=network-online.target\n"
-           "# Pando waits longer and longer by itself before it starts a failing worker again.\n"
-           "StartLimitIntervalSec=0\n"
-           "\n"
-           "[Service]\n"
-           "# Ready when all workers are. `systemctl reload` returns when the reload has ended. systemd before 253 ignores the second line:\n"
-           "# there, take the comment off ExecReload.\n"
-           "Type=notify\n"
-           "Type=notify-reload\n"
-           "#ExecReload=/bin/kill -HUP $MAINPID\n"
-           "NotifyAccess=main\n"
-           "ExecStart=%s\n",
-           unit->name, unit->name, unit->exec.data);
+    printf(
+        "# /etc/systemd/system/%s.service, written by `pando unit`\n"
+        "[Unit]\n"
+        "Description=%s, run by Pando\n"
+        "Wants=network-online.target\n"
+        "After=network-online.target\n"
+        "# Pando waits longer and longer by itself before it starts a failing worker again.\n"
+        "StartLimitIntervalSec=0\n"
+        "\n"
+        "[Service]\n"
+        "# Ready when all workers are. `systemctl reload` returns when the reload has ended. systemd before 253 ignores the second line:\n"
+        "# there, take the comment off ExecReload.\n"
+        "Type=notify\n"
+        "Type=notify-reload\n"
+        "#ExecReload=/bin/kill -HUP $MAINPID\n"
+        "NotifyAccess=main\n"
+        "ExecStart=%s\n",
+        unit->name, unit->name, unit->exec.data);
     unit_print_directory(unit);
     unit_print_user(unit);
-    printf("TimeoutStartSec=%llus\n"
-           "# TERM goes to Pando alone, which lets its workers finish; longer than its own --kill-timeout.\n"
-           "KillMode=mixed\n"
-           "TimeoutStopSec=%llus\n"
-           "# Of the loop that looks after the workers: killed when it is stuck for so long.\n"
-           "WatchdogSec=30s\n"
-           "# `pando stop` is an end; anything else that ends it is not, but wrong options and a command that cannot be run.\n"
-           "Restart=on-failure\n"
-           "RestartSec=100ms\n"
-           "RestartPreventExitStatus=2 126 127\n"
-           "# A worker that the kernel kills for memory is replaced: it does not end the service.\n"
-           "OOMPolicy=continue\n"
-           "# The listening sockets outlive Pando here, and those who wait in their queues are answered after the restart.\n"
-           "FileDescriptorStoreMax=4096\n"
-           "\n"
-           "[Install]\n"
-           "WantedBy=multi-user.target\n",
-           unit_seconds(unit->launch.ready_timeout_ns, START_MARGIN_S), unit_seconds(unit->launch.kill_timeout_ns, STOP_MARGIN_S));
+    printf(
+        "TimeoutStartSec=%llus\n"
+        "# TERM goes to Pando alone, which lets its workers finish; longer than its own --kill-timeout.\n"
+        "KillMode=mixed\n"
+        "TimeoutStopSec=%llus\n"
+        "# Of the loop that looks after the workers: killed when it is stuck for so long.\n"
+        "WatchdogSec=30s\n"
+        "# `pando stop` is an end; anything else that ends it is not, but wrong options and a command that cannot be run.\n"
+        "Restart=on-failure\n"
+        "RestartSec=100ms\n"
+        "RestartPreventExitStatus=2 126 127\n"
+        "# A worker that the kernel kills for memory is replaced: it does not end the service.\n"
+        "OOMPolicy=continue\n"
+        "# The listening sockets outlive Pando here, and those who wait in their queues are answered after the restart.\n"
+        "FileDescriptorStoreMax=4096\n"
+        "\n"
+        "[Install]\n"
+        "WantedBy=multi-user.target\n",
+        unit_seconds(unit->launch.ready_timeout_ns, START_MARGIN_S), unit_seconds(unit->launch.kill_timeout_ns, STOP_MARGIN_S));
 }
 
 int verb_unit(const struct cli_verb *verb, int argc, char **argv) {
@@ -207,7 +211,8 @@ int verb_unit(const struct cli_verb *verb, int argc, char **argv) {
         if (strcmp(argv[i], "--help") == 0 || strcmp(argv[i], "-h") == 0) return cli_print_help(verb), CLI_OK;
     if (argc < 1 || argv[0][0] == '-') return cli_complain(verb, CLI_USAGE, "which name? `pando unit NAME -- COMMAND`");
     if (!launch_name_valid(argv[0]))
-        return cli_complain(verb, CLI_USAGE, "%s: not a name for an instance: 1 to 63 letters, digits, '.', '_' or '-', the first one no '.' or '-'",
+        return cli_complain(verb, CLI_USAGE,
+                            "%s: not a name for an instance: 1 to 63 letters, digits, '.', '_' or '-', the first one no '.' or '-'",
                             argv[0]);
     unit.name = argv[0];
     int code = unit_read(&unit, argc - 1, argv + 1);

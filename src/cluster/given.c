@@ -82,7 +82,8 @@ static void take(struct listeners *listeners, struct given *given) {
     if (r < 0)
         log_error("the supervisor passed %s (%s), which is not used: %s", text, given->name, strerror(-r));
     else
-        log_info("%s comes from the supervisor (%s)%s", text, given->name, listeners_queued(listeners, r) > 0 ? ": connections wait there" : "");
+        log_info("%s comes from the supervisor (%s)%s", text, given->name,
+                 listeners_queued(listeners, r) > 0 ? ": connections wait there" : "");
 }
 
 // ---- the sockets of one address

@@ -14,6 +14,6 @@ struct given {
     const char *name;  // borrowed: of LISTEN_FDNAMES
 };
 
-// Takes them all; `uid` is the workers'. What cannot be served is logged and closed. How many slots have a socket of their own: so many workers are
-// needed to serve all queues.
+// Takes them all; `uid` is the workers'. What cannot be served is logged and closed. How many slots have a socket of their own: so many
+// workers are needed to serve all queues.
 int given_take(struct listeners *listeners, struct given *given, size_t count, uid_t uid);

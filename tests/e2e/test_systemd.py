@@ -532,10 +532,10 @@ def test_a_restart_by_the_supervisor_refuses_nobody(pando, supervisor, mode):
     sockets = supervisor.stored(number=workers if mode == "slot" else 1)
     with Load(port, clients=2, timeout=60, pause=0.05) as load:  # a worker is told to stop in a moment without a connection
         for _ in range(3):
-            load.wait_answered(20)
+            load.wait_answered(8)
             assert instance.stop(40) == 0
             instance = supervisor.start(pando, app("epoll_server"), port, 200, workers=workers, options=options, sockets=sockets)
-            load.wait_answered(20)
+            load.wait_answered(8)
             instance.wait_ready()
             assert len(supervisor.stored()) == len(sockets)
     assert not load.failures, load.failures[:5]
