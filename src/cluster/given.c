@@ -131,3 +131,18 @@ int given_take(struct listeners *listeners, struct given *given, size_t count, u
     }
     return slots;
 }
+
+void given_end_unserved(struct listeners *listeners, uint64_t served) {
+    char text[ADDRESS_TEXT_SIZE];
+    for (int i = 0; i < (int)listeners->record->socket_end; i++) {
+        const struct record_socket *socket = &listeners->record->socket[i];
+        if (!socket->used || (served >> socket->address & 1) != 0) continue;
+        address_text(&listeners->record->address[socket->address], text, sizeof text);
+        if (socket->given) {
+            log_warn("%s comes from the supervisor, and no worker listens on it: its clients wait for ever; stop its socket unit", text);
+        } else {
+            log_warn("%s was kept for this instance, and no worker listens on it any more: it is closed", text);
+            listeners_close(listeners, i);
+        }
+    }
+}

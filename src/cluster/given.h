@@ -5,6 +5,7 @@
 #pragma once
 
 #include <stddef.h>
+#include <stdint.h>
 #include <sys/types.h>
 
 #include "listener.h"
@@ -17,3 +18,7 @@ struct given {
 // Takes them all; `uid` is the workers'. What cannot be served is logged and closed. How many slots have a socket of their own: so many
 // workers are needed to serve all queues.
 int given_take(struct listeners *listeners, struct given *given, size_t count, uid_t uid);
+
+// All workers are up, and listen on the addresses whose bits are set: what came back for another address has nobody to accept
+// from it. A socket of an earlier instance is closed, one of a socket unit is complained of.
+void given_end_unserved(struct listeners *listeners, uint64_t served);

@@ -21,6 +21,7 @@
 #include "cpus.h"
 #include "entry.h"
 #include "fd.h"
+#include "given.h"
 #include "home.h"
 #include "inherit.h"
 #include "log.h"
@@ -33,7 +34,7 @@
 #include "supervisor.h"
 #include "watches.h"
 
-enum { FLUSH_MS = 1000, DESCRIPTORS_A_WORKER = 8, DESCRIPTORS_OF_OURS = 64 };
+enum { FLUSH_MS = 1000, UP_AGAIN_MS = 10000, DESCRIPTORS_A_WORKER = 8, DESCRIPTORS_OF_OURS = 64 };
 
 void primary_wake(struct primary *primary) { primary->changed = true; }
 
@@ -94,9 +95,24 @@ static void check_up(struct primary *primary) {
     tell_ready(primary, INHERIT_READY_UP, "");
 }
 
-// Some are ready and some do not come: whoever waits has waited long enough.
+static uint64_t addresses_served(const struct pool *pool) {
+    uint64_t served = 0;
+    for (uint32_t i = 0; i < pool->record->slot_end; i++) served |= pool->record->worker[i].addresses;
+    return served;
+}
+
+// Some are ready and some do not come: whoever waits has waited long enough. Until all have come, it cannot be said what
+// nobody listens on.
 static void on_up_late(uv_timer_t *timer) {
     struct primary *primary = timer->data;
+    const struct record *record = primary->pool.record;
+    if (primary->given_count > 0 && !record->stopping) {
+        if (pool_ready_count(&primary->pool) < (int)record->wanted)
+            uv_timer_start(timer, on_up_late, UP_AGAIN_MS, 0);
+        else
+            given_end_unserved(&primary->pool.listeners, addresses_served(&primary->pool));
+        primary_wake(primary);
+    }
     if (!primary->pool.record->up_told && pool_ready_count(&primary->pool) > 0) tell_ready(primary, INHERIT_READY_UP, "");
 }
 

@@ -541,6 +541,50 @@ def test_a_restart_by_the_supervisor_refuses_nobody(pando, supervisor, mode):
     assert not load.failures, load.failures[:5]
 
 
+def test_what_nobody_listens_on_any_more_is_closed(pando, supervisor):
+    """The new version has moved to another port: clients of the old one are refused, and do not wait for ever."""
+    old, new, unit = free_port(), free_port(), free_port()
+    instance = supervisor.start(pando, app("epoll_server"), old, options=["--balance-mode", "pull"])
+    instance.wait_ready()
+    sockets = list(supervisor.stored(number=1))
+    supervisor.kill(instance)
+    with listen_at(unit) as given:
+        instance = supervisor.start(pando, app("epoll_server"), new, options=["--balance-mode", "pull", "--ready-timeout", "1s"],
+                                    sockets=[*sockets, ("web.socket", given)])
+        instance.wait_ready()
+        instance.wait_log(f":{old}", "closed")
+        instance.wait_log(f":{unit}", "stop its socket unit")
+        with pytest.raises(ConnectionRefusedError):
+            connect(old)
+        connect(unit).close()
+        [(_, fd)] = wait_until(lambda: (lambda stored: stored if len(stored) == 1 else None)(supervisor.stored()), what="one is stored")
+        with socket.socket(fileno=os.dup(fd)) as stored:
+            assert stored.getsockname()[1] == new
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_who_lives_on_without_a_keeper_is_ended_before_the_restart(pando, supervisor, mode):
+    """KillMode=process: systemd leaves the workers alone, which serve until the new instance is about to."""
+    port = free_port()
+    options = ["--balance-mode", mode]
+    first = supervisor.start(pando, app("epoll_server"), port, 200, workers=2, options=options)
+    first.wait_ready()
+    sockets = supervisor.stored(number=2 if mode == "slot" else 1)
+    with Load(port, clients=2, timeout=60, pause=0.05) as load:
+        load.wait_answered(8)
+        os.kill(first.process.pid, signal.SIGKILL)
+        first.process.wait(10)
+        load.wait_answered(8)
+        second = supervisor.start(pando, app("epoll_server"), port, 200, workers=2, options=options, sockets=sockets)
+        second.wait_status(lambda status: status["keeper_pid"] == second.process.pid and status["ready"] == 2)
+        load.wait_answered(8)
+    # An orphaned primary cannot freeze its workers: what they were answering when they were told to stop is lost.
+    assert len(load.failures) <= 4, load.failures[:5]  # of two workers, one after the other, two at most each
+    assert pids_answering(port, 2) == set(second.pids().values())
+    assert second.stop() == 0
+    first.assert_nothing_left()
+
+
 def test_the_store_holds_what_there_is_and_nothing_else(pando, supervisor):
     port = free_port()
     instance = supervisor.start(pando, app("select_server"), port, workers=2, options=["--balance-mode", "pull"])
