@@ -400,12 +400,22 @@ __asm__(".globl _start\n_start:\n"
 """
 
 
+def runs_here(program):
+    try:
+        with subprocess.Popen([program], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as process:
+            said = process.stdout.readline()
+            process.kill()
+    except OSError:
+        return False
+    return said == b"hello from ia-32\n"
+
+
 @pytest.mark.parametrize("start", ["read"], indirect=True)
 def test_a_program_of_another_architecture_is_let_through(start, folder):
     """libseccomp's own default would kill it."""
     (folder / "ia32.c").write_text(IA32)
     built = subprocess.run(["gcc", "-m32", "-nostdlib", "-static", "-o", folder / "ia32", folder / "ia32.c"], capture_output=True)
-    if built.returncode != 0 or subprocess.run(["timeout", "1", folder / "ia32"], capture_output=True).returncode != 124:
+    if built.returncode != 0 or not runs_here(folder / "ia32"):
         pytest.skip("this machine builds or runs no 32-bit programs")
     instance = start(folder / "ia32", workers=1)
     wait_until(lambda: "[0] hello from ia-32\n" in instance.output())

@@ -2,7 +2,6 @@
 import collections
 import os
 import random
-import select
 import signal
 import socket
 import time
