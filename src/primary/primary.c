@@ -168,8 +168,11 @@ static void reload_by_signal(struct primary *primary) {
         log_error("HUP: reload: %s", error.text);
 }
 
-static void check_reloaded(struct primary *primary) {
-    if (primary->pool.record->reloading && !rollout_runs(&primary->pool)) supervisor_ready(primary->supervisor);
+// However it was asked for; and its end, whichever generation serves then.
+static void check_reload(struct primary *primary) {
+    bool said = primary->pool.record->reloading, runs = rollout_runs(&primary->pool);
+    if (runs && !said) supervisor_reloading(primary->supervisor);
+    if (!runs && said) supervisor_ready(primary->supervisor);
 }
 
 static void on_signal(struct primary *primary, int signo, bool from_kernel) {
@@ -250,7 +253,7 @@ static void on_before_wait(uv_prepare_t *prepare) {
     if (primary->pids_changed) adopt_write_pids(primary);
     primary->pids_changed = false;
     check_up(primary);
-    check_reloaded(primary);
+    check_reload(primary);
     supervisor_update(primary->supervisor);
     control_on_changed(primary->control);
     set_timer(primary, primary->changed || primary->link.first != NULL ? now : due, now);

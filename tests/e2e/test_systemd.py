@@ -139,10 +139,12 @@ def test_hup_is_a_reload_that_the_supervisor_can_follow(pando, supervisor):
     instance = supervisor.start(pando, app("epoll_server"), free_port(), workers=2)
     supervisor.wait("READY=1")
     for turn in range(1, 3):
-        before, since_us = instance.pids(), time.monotonic_ns() // 1000
+        before, since_us = set(instance.pids().values()), time.monotonic_ns() // 1000
         instance.signal(signal.SIGHUP)
         supervisor.wait("READY=1", 1 + turn)
-        assert not set(before.values()) & set(instance.pids().values()), "told before it had ended"
+        status = instance.status()
+        serving = {worker["pid"] for worker in status["workers"] if worker["state"] == "serving"}
+        assert len(serving) == 2 and not before & serving and status["generation"] == 1 + turn, "told before it had ended"
         stamps = [int(line.partition("=")[2]) for line in supervisor.said("MONOTONIC_USEC=")]
         assert len(stamps) == turn and since_us <= stamps[-1] <= time.monotonic_ns() // 1000
     order = [line for line in supervisor.said() if line in ("READY=1", "RELOADING=1")]
@@ -150,21 +152,60 @@ def test_hup_is_a_reload_that_the_supervisor_can_follow(pando, supervisor):
 
 
 def test_a_primary_killed_in_a_reload_still_ends_it(pando, supervisor):
-    port = free_port()
-    instance = supervisor.start(pando, app("epoll_server"), port, workers=2)
+    port, gate = free_port(), supervisor.folder / "gate"
+    gate.touch()
+    command = f"while ! [ -e {gate} ]; do sleep 0.05; done; exec {app('epoll_server')} {port}"
+    instance = supervisor.start(pando, "/bin/sh", "-c", command, workers=2)
     supervisor.wait("READY=1")
-    with connect(port) as client:  # a connection: its worker is not replaced as long as that is open
-        client.sendall(b"GET / HTTP/1.1\r\n\r\n")
-        read_answer(client)
-        primary = instance.primary_pid
-        instance.signal(signal.SIGHUP)
-        supervisor.wait("RELOADING=1")
-        os.kill(primary, signal.SIGKILL)
-        instance.wait_status(lambda status: status["primary_pid"] != primary)
-        supervisor.wait("RELOADING=1", 2)
-        ready = len(supervisor.said("READY=1"))
+    gate.unlink()
+    primary = instance.primary_pid
+    instance.signal(signal.SIGHUP)
+    supervisor.wait("RELOADING=1")
+    os.kill(primary, signal.SIGKILL)
+    instance.wait_status(lambda status: status["primary_pid"] != primary)
+    supervisor.wait("RELOADING=1", 2)
+    ready = len(supervisor.said("READY=1"))
+    gate.touch()
     supervisor.wait("READY=1", ready + 1)
-    wait_until(lambda: supervisor.said("STATUS")[-1] == "STATUS=2 of 2 workers ready", what="the reload has ended")
+    assert instance.status()["generation"] == 2
+
+
+def test_a_reload_of_a_broken_version_ends_too(pando, supervisor):
+    port, broken = free_port(), supervisor.folder / "broken"
+    instance = supervisor.start(pando, "/bin/sh", "-c", f"[ -e {broken} ] && exit 3; exec {app('epoll_server')} {port}", workers=2)
+    supervisor.wait("READY=1")
+    broken.touch()
+    instance.signal(signal.SIGHUP)
+    supervisor.wait("RELOADING=1")
+    supervisor.wait("READY=1", 2)
+    assert instance.status()["generation"] == 1 and http_get(port).status == 200
+
+
+def test_a_reload_from_the_command_line_is_told_as_well(pando, supervisor):
+    instance = supervisor.start(pando, app("epoll_server"), free_port(), workers=1)
+    supervisor.wait("READY=1")
+    instance.ctl("reload", check=0)
+    supervisor.wait("READY=1", 2)
+    assert [line for line in supervisor.said() if line in ("READY=1", "RELOADING=1")] == ["READY=1", "RELOADING=1", "READY=1"]
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("reuseport", [False, True], ids=["plain", "ReusePort=yes"])
+def test_a_reload_on_a_socket_that_was_passed_on_loses_nobody(pando, supervisor, mode, reuseport):
+    port = free_port()
+    with listen_at(port, reuseport=reuseport) as given:
+        instance = supervisor.start(pando, app("epoll_server"), port, 200, workers=2, sockets=[("web.socket", given)],
+                                    options=["--balance-mode", mode, "--stable", "100ms"])
+        instance.wait_ready()
+        with Load(port, clients=2, pause=0.02) as load:
+            for generation in (2, 3):
+                load.wait_answered(10)
+                instance.ctl("reload", check=0)
+                instance.wait_status(lambda status: status["generation"] == generation)
+                load.wait_answered(10)
+        assert not load.failures, load.failures[:5]
+        instance.wait_status(lambda status: status["ready"] == len(status["workers"]) == 2)
+        assert pids_answering(port, 2) == set(instance.pids().values())
 
 
 def test_what_ended_it_is_told(pando, supervisor):
