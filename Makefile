@@ -54,7 +54,7 @@ nightly:
 	@PANDO_NIGHTLY=1 $(MAKE) --no-print-directory test
 
 unit: build-asan/build.ninja
-	@$(MESON) test -C build-asan --print-errorlogs
+	@$(MESON) test -C build-asan --print-errorlogs --timeout-multiplier 5
 
 # One test:  make e2e TESTS="tests/e2e/test_ready.py -k notify"
 # Against the build that people run there are only the kill loops and the torture of a sceptic, where timing matters most; the rest runs sanitized.

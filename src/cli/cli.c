@@ -123,6 +123,17 @@ static const struct cli_verb cli_verbs[] = {
                 "  pando upgrade -n web /opt/pando-2/bin/pando\n",
     },
     {
+        .name = "unit",
+        .operand = "NAME [OPTION...] [--] COMMAND [ARG...]",
+        .summary = "print a systemd unit that runs a command under Pando",
+        .print_options = launch_print_options,
+        .run = verb_unit,
+        .more = "The options are those of `run`. The unit runs as the calling user, or the one of -u, in the current folder, or that of -C.\n\n"
+                "Example:\n"
+                "  pando unit web -u www-data -- node app.js | sudo tee /etc/systemd/system/web.service\n"
+                "  sudo systemctl daemon-reload && sudo systemctl enable --now web\n",
+    },
+    {
         .name = "info",
         .summary = "show processors, kernel features, and what their absence costs",
         .options = {[CLI_OPTION_NAME] = true, [CLI_OPTION_JSON] = true},

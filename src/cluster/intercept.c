@@ -124,6 +124,29 @@ static bool holds_already(const struct question *question, int address) {
 // One call a worker: a second thread that comes in between is not worth a queue.
 static bool may_park(const struct question *question) { return question->worker->record->parked.id == 0; }
 
+// ---- another socket for the worker
+
+static void listened(struct question *question, int address) {
+    question->intercept->on_listen(question->intercept->arg, question->worker, address);
+}
+
+// O_NONBLOCK belongs to the shared open file, so that the last to listen decides; programs that are copies agree.
+static void adopt_nonblock(int shared, int own) {
+    int wanted = fcntl(own, F_GETFL), now = fcntl(shared, F_GETFL);
+    if (wanted >= 0 && now >= 0 && ((wanted ^ now) & O_NONBLOCK) != 0) fcntl(shared, F_SETFL, now ^ O_NONBLOCK);
+}
+
+// Another socket takes the place of the worker's own, under the same number.
+static enum verdict give(struct question *question, int own, int row, int address) {
+    adopt_nonblock(question->intercept->listeners->fd[row], own);
+    int flags = procinfo_fd_flags(question->tgid, question->fd);
+    bool cloexec = flags < 0 || (flags & O_CLOEXEC) != 0;
+    int r = notify_add_fd(question->worker->listener, question->id, question->intercept->listeners->fd[row], question->fd, cloexec);
+    if (r < 0) return answer(question, r);
+    listened(question, address);
+    return answer(question, 0);
+}
+
 // ---- bind
 
 static bool bound_already(int fd, const struct record_address *key) {
@@ -131,8 +154,23 @@ static bool bound_already(int fd, const struct record_address *key) {
     return address_of_socket(&now, fd) == 0 && address_equal(&now, key);
 }
 
-static void log_holder(const struct record_address *key) {
+// The supervisor's socket of the same port is in the way of an address that is nearly the same.
+static bool log_given(const struct question *question, const struct record_address *key) {
+    char text[ADDRESS_TEXT_SIZE], given[ADDRESS_TEXT_SIZE];
+    const struct record *record = question->intercept->record;
+    for (int i = 0; i < (int)record->socket_end; i++) {
+        const struct record_address *at = &record->address[record->socket[i].address];
+        if (!record->socket[i].given || at->type != key->type || address_port(at) != address_port(key)) continue;
+        log_error("worker %d binds %s, but the supervisor holds %s: give both the same address (ListenStream= in the socket unit)",
+                  question->worker->slot, address_text(key, text, sizeof text), address_text(at, given, sizeof given));
+        return true;
+    }
+    return false;
+}
+
+static void log_holder(const struct question *question, const struct record_address *key) {
     char text[ADDRESS_TEXT_SIZE], holder[128] = "";
+    if (log_given(question, key)) return;
     address_text(key, text, sizeof text);
     if (key->type == SOCK_STREAM) procinfo_port_holder(address_port(key), holder, sizeof holder);
     log_error("%s is in use by %s: stop it, or choose another port", text, holder[0] != '\0' ? holder : "another socket");
@@ -190,6 +228,15 @@ static void shift_to_own_port(const struct question *question, struct record_add
     log_info("worker %d: port %d is its own here: %d", worker_number(question->worker), own_port, address_port(key));
 }
 
+// It is told that it has bound, and gets the one socket there is: at `listen`, or at once where nobody listens.
+static enum verdict bind_fixed(struct question *question, int fd, int address) {
+    struct intercept *intercept = question->intercept;
+    int row = listeners_find(intercept->listeners, address, question->worker->record->generation, question->worker->slot);
+    bound_add(question, fd, address);
+    if (row >= 0 && intercept->record->address[address].type == SOCK_DGRAM) return give(question, fd, row, address);
+    return answer(question, 0);
+}
+
 static enum verdict bind_port(struct question *question, int fd, struct record_address *key) {
     struct listeners *listeners = question->intercept->listeners;
     bool shares_already = int_option(fd, SOL_SOCKET, SO_REUSEPORT) > 0;
@@ -199,8 +246,9 @@ static enum verdict bind_port(struct question *question, int fd, struct record_a
     if (!may_bind_port(question, address_port(key))) return answer(question, -EACCES);
     int known = listeners_find_address(listeners, key);
     if (known >= 0 && !shares_already && holds_already(question, known)) return answer(question, -EADDRINUSE);
+    if (known >= 0 && question->intercept->record->address[known].fixed) return bind_fixed(question, fd, known);
     int r = bind_in_group(question, fd, key);
-    if (r == -EADDRINUSE) log_holder(key);
+    if (r == -EADDRINUSE) log_holder(question, key);
     if (r != 0) return answer(question, r);
     int address = listeners_address(listeners, key);
     if (address >= 0) bound_add(question, fd, address);
@@ -287,27 +335,6 @@ static enum verdict on_bind(struct question *question, const struct seccomp_data
 
 // ---- listen
 
-static void listened(struct question *question, int address) {
-    question->intercept->on_listen(question->intercept->arg, question->worker, address);
-}
-
-// O_NONBLOCK belongs to the shared open file, so that the last to listen decides; programs that are copies agree.
-static void adopt_nonblock(int shared, int own) {
-    int wanted = fcntl(own, F_GETFL), now = fcntl(shared, F_GETFL);
-    if (wanted >= 0 && now >= 0 && ((wanted ^ now) & O_NONBLOCK) != 0) fcntl(shared, F_SETFL, now ^ O_NONBLOCK);
-}
-
-// Another socket takes the place of the worker's own, under the same number.
-static enum verdict give(struct question *question, int own, int row, int address) {
-    adopt_nonblock(question->intercept->listeners->fd[row], own);
-    int flags = procinfo_fd_flags(question->tgid, question->fd);
-    bool cloexec = flags < 0 || (flags & O_CLOEXEC) != 0;
-    int r = notify_add_fd(question->worker->listener, question->id, question->intercept->listeners->fd[row], question->fd, cloexec);
-    if (r < 0) return answer(question, r);
-    listened(question, address);
-    return answer(question, 0);
-}
-
 static enum verdict listen_shared(struct question *question, int fd, int address) {
     struct intercept *intercept = question->intercept;
     const struct record_worker *record = question->worker->record;
@@ -356,6 +383,8 @@ static bool is_ephemeral(int port) {
 static enum verdict listen_tcp(struct question *question, int fd, int backlog) {
     struct record_address key;
     struct listeners *listeners = question->intercept->listeners;
+    int fixed = bound_address_of(question, fd);
+    if (fixed >= 0 && question->intercept->record->address[fixed].fixed) return listen_shared(question, fd, fixed);
     if (address_of_socket(&key, fd) != 0 || address_port(&key) == 0) return listen_on_own_port(question, fd, backlog);
     int address = listeners_find_address(listeners, &key);
     bool hand = question->worker->record->intercept == LAUNCH_INTERCEPT_HAND;
@@ -422,7 +451,8 @@ static enum verdict on_bind_handed(struct question *question) {
     if (record->first_listen_ns == 0 && record->scout_token == 0) record->scout_token = token;
     bool alone = record->first_listen_ns == 0 && record->scout_token == token;
     if (record->first_listen_ns == 0 && !alone && may_park(question)) return VERDICT_PARK;
-    set_reuseport(fd, !alone);
+    bool joins = !alone || record->socket_end > 0;  // what the supervisor passed on is there already
+    set_reuseport(fd, joins);
     return VERDICT_CONTINUE;
 }
 

@@ -235,6 +235,13 @@ int link_upgrade(struct link *link, int program, int keeper) {
     return call_plain(link, &(struct keeper_message){.verb = KEEPER_UPGRADE}, (int[]){program, keeper}, 2);
 }
 
+int link_notify(struct link *link, const char *text, int fd) {
+    struct keeper_message request = {.verb = KEEPER_NOTIFY, .len = (uint32_t)strlen(text)};
+    if (request.len > CHANNEL_DATA_SIZE) return -EMSGSIZE;
+    memcpy(request.data, text, request.len);
+    return call_plain(link, &request, &fd, fd >= 0 ? 1 : 0);
+}
+
 int link_quit(struct link *link, int exit_code) {
     return channel_send(link->fd, &(struct keeper_message){.verb = KEEPER_QUIT, .result = exit_code}, NULL, 0);
 }

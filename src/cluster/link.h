@@ -56,6 +56,8 @@ int link_upgrade(struct link *link, int program, int keeper);  // returns only w
 // What the keeper holds by that name: borrowed; -1 = nothing.
 int link_held(const struct link *link, enum held_kind kind, uint64_t key);
 int link_quit(struct link *link, int exit_code);
+// Tells the supervisor (sd_notify(3)), with a borrowed descriptor or -1. -ENOTCONN: there is none; -EAGAIN: it is behind, try later.
+int link_notify(struct link *link, const char *text, int fd);
 
 // The next event, from memory or the channel. 1, 0 = none now, -EPIPE.
 int link_next_event(struct link *link, struct link_event *out);

@@ -133,7 +133,8 @@ int listeners_add(struct listeners *listeners, int address, uint32_t generation,
                                                             .live = alone && !at->per_slot,
                                                             .generation = generation,
                                                             .index = group_size(listeners, address),
-                                                            .inode = listeners_inode(own)};
+                                                            .inode = listeners_inode(own),
+                                                            .stored = listeners->record->socket[row].stored};
     listeners->fd[row] = fd_take(&own);
     at->listened = true;
     return row;
@@ -151,10 +152,26 @@ void listeners_again_shared(struct listeners *listeners, uint64_t addresses) {
     }
 }
 
+int listeners_place(struct listeners *listeners, int row, const struct record_socket *as, int fd_take) {
+    struct record *record = listeners->record;
+    if (row < 0 || row >= RECORD_SOCKET_MAX || record->socket[row].used) row = free_row(record);
+    int r = row < 0 ? row : link_hold(listeners->link, HELD_SOCKET, (uint64_t)row, fd_take);
+    if (r != 0) {
+        fd_close(&fd_take);
+        return r;
+    }
+    if ((uint32_t)row >= record->socket_end) record->socket_end = (uint32_t)row + 1;
+    record->socket[row] = *as;
+    record->socket[row].inode = listeners_inode(fd_take);
+    listeners->fd[row] = fd_take;
+    return row;
+}
+
 void listeners_close(struct listeners *listeners, int row) {
     struct record_socket *gone = &listeners->record->socket[row];
     struct record_socket *last = NULL;
     bool renumbered = false;  // already, by a primary that was killed over it
+    if (gone->given && listeners->fd[row] >= 0) return;  // open with the supervisor as well: it would go on taking connections
     gone->closing = true;
     for (int i = 0; i < (int)listeners->record->socket_end; i++) {
         struct record_socket *other = &listeners->record->socket[i];
@@ -163,9 +180,11 @@ void listeners_close(struct listeners *listeners, int row) {
         if (other != gone && other->index == gone->index) renumbered = true;
     }
     steer_removing(listeners, row);
+    // The supervisor's duplicate would keep it listening where nobody accepts, and in its place in the group.
+    if (gone->stored.there && listeners->fd[row] >= 0) shutdown(listeners->fd[row], SHUT_RD);
     if (last != NULL && !renumbered) last->index = gone->index;
     int address = gone->address;
-    *gone = (struct record_socket){0};
+    *gone = (struct record_socket){.stored = gone->stored};
     // Closed everywhere before a program is attached that goes by the new places.
     link_drop_now(listeners->link, HELD_SOCKET, (uint64_t)row);
     fd_close(&listeners->fd[row]);
@@ -192,6 +211,7 @@ void listeners_close_slot(struct listeners *listeners, int slot) {
     for (int i = 0; i < (int)listeners->record->socket_end; i++) {
         const struct record_socket *row = &listeners->record->socket[i];
         bool moves = row->used && listeners->steering[row->address] != NULL;
+        if (listeners->record->stopping && row->stored.there) continue;  // its queue is for who is started after us
         if (row->used && row->slot == slot && (moves || listeners_queued(listeners, i) == 0)) listeners_close(listeners, i);
     }
 }

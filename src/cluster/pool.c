@@ -141,15 +141,28 @@ void pool_start_slot(struct pool *pool, struct worker *worker, enum worker_event
     start_failed(pool, worker, &error, exit_code);
 }
 
-void pool_begin(struct pool *pool, int workers) {
+// The generation is what says that the instance has begun: killed before, a primary leaves nothing that counts.
+void pool_begin(struct pool *pool, int workers, int slots) {
     struct pando_error error = {0};
+    struct record *record = pool->record;
+    int first = slots > workers ? slots : workers;
     // A primary that was killed over this may have made the row.
-    int number = (int)pool->record->last_generation;
+    int number = (int)record->last_generation;
     if (number == 0) number = generations_add(&pool->generations, NULL, -1, &error);
     if (number < 0) log_error("%s", error.text);
-    pool->record->generation = number > 0 ? (uint32_t)number : 1;
-    pool->record->started_ns = clock_now_ns();
-    pool_scale(pool, workers);
+    record->started_ns = clock_now_ns();
+    record->wanted = (uint32_t)first;
+    record->wanted_then = first > workers ? (uint32_t)workers : 0;
+    record->generation = number > 0 ? (uint32_t)number : 1;
+    pool_arrange(pool);
+    pool->hooks.changed(pool->arg);
+}
+
+static void step_scale(struct pool *pool) {
+    uint32_t workers = pool->record->wanted_then;
+    if (workers == 0 || pool->record->stopping || !pool_is_scaled(pool)) return;
+    log_info("scaled to %u workers: the others were for queues that came back", workers);
+    pool_scale(pool, (int)workers);
 }
 
 bool pool_listens_on_enough(const struct pool *pool, const struct worker *worker) {
@@ -490,6 +503,7 @@ uint64_t pool_tick(struct pool *pool, uint64_t now_ns) {
     uint64_t again_ns = earlier(pool_rescue(pool, now_ns), steer_look_for_strangers(&pool->listeners, now_ns));
     pool_arrange(pool);
     pool_step_restarts(pool);
+    step_scale(pool);
     if (pool->record->intercept == LAUNCH_INTERCEPT_HAND) handed_sweep(&pool->intercept.handed, now_ns);
     return earlier(again_ns, next_deadline(pool, now_ns));
 }

@@ -63,7 +63,8 @@ struct pool {
 
 // `pool` is zeroed storage with launch, record, link, hooks and arg set. Chooses how to intercept, unless the record knows.
 int pool_open(struct pool *pool, struct pando_error *error);
-void pool_begin(struct pool *pool, int workers);  // the first start of the instance
+// The first start of the instance. `slots` have sockets with queues already (given.h): so many workers run at first.
+void pool_begin(struct pool *pool, int workers, int slots);
 
 // Events.
 void pool_on_exited(struct pool *pool, uint64_t token, pid_t pid, int status);

@@ -2,6 +2,8 @@
 #include "record.h"
 
 #include <errno.h>
+#include <stddef.h>
+#include <string.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -26,6 +28,10 @@ int record_create(struct record **out_record, int *out_memfd) {
     (*out_record)->size = sizeof(struct record);
     *out_memfd = fd_take(&memfd);
     return 0;
+}
+
+void record_clear(struct record *record) {
+    memset((char *)record + offsetof(struct record, generation), 0, sizeof *record - offsetof(struct record, generation));
 }
 
 int record_examine(int memfd) {

@@ -17,13 +17,13 @@
 
 #define RECORD_MAGIC UINT64_C(0x50616e646f526563)  // "PandoRec"
 #ifndef RECORD_VERSION
-#define RECORD_VERSION 3
+#define RECORD_VERSION 4
 #endif
 #define RECORD_ADDRESS_MAX 64     // addresses that workers bind; a bit each in a 64-bit mask
 #define RECORD_SOCKET_MAX 4096    // listening sockets of all addresses
 #define RECORD_GENERATIONS 8      // the one that serves, the one before, the next, and those whose last workers still drain
+#define RECORD_BOUND_MAX 1024     // bound sockets of workers, the oldest forgotten first
 #define RECORD_HANDED_MAX 512     // sockets handed to workers and not yet listening or connected
-#define RECORD_BOUND_MAX 256      // sockets that workers have bound; the oldest gives way
 #define RECORD_TAIL_SIZE 256      // of what a worker wrote last, for the story of its death
 
 struct record_worker {
@@ -81,6 +81,7 @@ struct record_address {
     bool per_slot;  // one socket a slot instead of one a generation: slot mode, or programs that poll, then accept blocking
     bool steered;   // by eBPF
     bool for_all;   // one socket for all generations: a unix path, or a protocol for which no program can choose (MPTCP)
+    bool fixed;     // its one socket came from the supervisor, and no other can join it: whoever binds this gets that one
     bool strangers_warned;
     bool judged;       // its listener was seen to be non-blocking, or how its workers wait has been seen
     uint8_t v6only;
@@ -99,9 +100,18 @@ struct record_address {
     } at;
 };
 
+
+// What the supervisor keeps of a socket row (store.c).
+struct record_stored {
+    bool there;
+    uint32_t index;  // with the row's number: its name there
+    uint64_t inode;  // of which socket
+};
+
 // A listening socket of ours. Its row number is its key with the keeper.
 struct record_socket {
     bool used;
+    bool given;         // by the supervisor, which keeps it itself
     bool live;         // steering may choose it
     bool closing;      // listeners_close was begun
     uint8_t address;
@@ -109,6 +119,7 @@ struct record_socket {
     uint32_t generation;
     uint32_t index;    // place in the kernel's group: order of listen(2), swap-with-last on close
     uint64_t inode;
+    struct record_stored stored;  // outlives `used`, until the supervisor has let go of it
 };
 
 // One version of command, environment and options, as long as it has workers or may be asked for again.
@@ -154,6 +165,7 @@ struct record {
     uint32_t previous;         // the one before; 0 = none
     uint32_t last_generation;  // the highest number given
     uint32_t wanted;           // workers
+    uint32_t wanted_then;      // workers, once all of `wanted` are ready: more slots came back with their queues; 0 = as they are
     uint32_t slot_end;         // slots from here on were never used
     uint32_t socket_end;       // the same for socket rows
     uint32_t intercept;        // enum launch_intercept in force, never AUTO
@@ -167,6 +179,7 @@ struct record {
     struct record_rollout rollout;
     uint64_t scout_token;  // where sockets are handed out: the worker that binds alone until it listens
     bool ever_ready, stopping, port_zero_warned, unknown_warned, up_told;
+    bool reloading;    // the supervisor is waiting for the end of a reload
     bool interrupted;  // one INT was heard: the next one means at once
     int32_t exit_code;
     char why[PANDO_ERROR_TEXT_SIZE];  // the instance gives up; "" = it was asked to stop
@@ -185,5 +198,6 @@ struct record {
 };
 
 int record_create(struct record **out_record, int *out_memfd);  // zeroed, version set; the mapping lives as long as the process
+void record_clear(struct record *record);  // as if it were just created
 int record_map(int memfd, struct record **out_record);          // -EPROTO when it is not one of ours
 int record_examine(int memfd);                                  // the same, without mapping it

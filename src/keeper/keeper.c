@@ -33,6 +33,7 @@
 #include "keeper_state.h"
 #include "log.h"
 #include "plan.h"
+#include "sdnotify.h"
 #include "spawn.h"
 
 #define RESTART_FIRST_NS (20 * CLOCK_MS)
@@ -67,6 +68,7 @@ struct keeper {
     bool signal_from_kernel[FORWARDED_MAX];
     enum keeper_trial trial;
     int trial_status;
+    struct sdnotify supervisor;
     bool refuse;          // PANDO_DEBUG_REFUSE=keeper: as under a security module that forbids PEEK and GETFD
     bool refuse_foreign;  // =foreign: as under Yama, where only an ancestor may
     bool quitting;
@@ -403,6 +405,7 @@ static void spawn_from_plan(struct spawn *spawn, const struct plan *plan, char *
         .envp = envp,
         .directory = plan->directory != 0 ? base + plan->directory : NULL,
         .new_session = true,
+        .no_steering = true,
         .set_user = plan->set_user,
         .no_new_privs = plan->no_new_privs,
         .uid = plan->uid,
@@ -510,6 +513,12 @@ static void on_heard(const struct keeper_message *request) {
     reply_result(0);
 }
 
+// The supervisor takes the word of the process that it started, and of no other (NotifyAccess=main).
+static void on_notify(const struct keeper_message *request, const int *fds, size_t fd_count) {
+    bool fits = request->len <= CHANNEL_DATA_SIZE;
+    reply_result(fits ? sdnotify_send(&keeper.supervisor, request->data, request->len, fds, fd_count) : -EINVAL);
+}
+
 static void on_request(const struct keeper_message *request, int *fds, size_t fd_count) {
     switch ((enum keeper_verb)request->verb) {
         case KEEPER_HELLO: on_hello(); return;
@@ -527,6 +536,7 @@ static void on_request(const struct keeper_message *request, int *fds, size_t fd
         case KEEPER_SETTLED: on_settled(); return;
         case KEEPER_STATE: on_state(); return;
         case KEEPER_UPGRADE: on_upgrade(fds, fd_count); return;
+        case KEEPER_NOTIFY: on_notify(request, fds, fd_count); return;
         case KEEPER_QUIT:
             keeper.quitting = true;
             keeper.exit_code = request->result;
@@ -773,6 +783,8 @@ static void prepare(char **argv, char **envp) {
     const char *refuse = getenv("PANDO_DEBUG_REFUSE");
     keeper.refuse = refuse != NULL && strcmp(refuse, "keeper") == 0;
     keeper.refuse_foreign = refuse != NULL && strcmp(refuse, "foreign") == 0;
+    int r = sdnotify_open(&keeper.supervisor, getenv("NOTIFY_SOCKET"));
+    if (r != 0) log_warn("the supervisor's NOTIFY_SOCKET=%s cannot be used: %s", getenv("NOTIFY_SOCKET"), strerror(-r));
     keeper.name = argv[1];
     keeper.envp = envp;
 }
@@ -785,8 +797,20 @@ static int adopt_inherited(int fd, enum held_kind kind, uint64_t key) {
     return held_put(kind, key, &held);
 }
 
+// They stay where they are, and before the others are moved: those go to the numbers behind them.
+static int adopt_given(void) {
+    int r = 0;
+    for (int fd = INHERIT_GIVEN; r == 0 && fcntl(fd, F_GETFD) >= 0; fd++) {
+        int held = fd;
+        r = fd_set_cloexec(fd, true);
+        if (r == 0) r = held_put(HELD_GIVEN, (uint64_t)(fd - INHERIT_GIVEN), &held);
+    }
+    return r;
+}
+
 static int adopt_all_inherited(void) {
-    int r = adopt_inherited(INHERIT_LAUNCH, HELD_LAUNCH, 1);
+    int r = adopt_given();
+    if (r == 0) r = adopt_inherited(INHERIT_LAUNCH, HELD_LAUNCH, 1);
     if (r == 0) r = adopt_inherited(INHERIT_LOCK, HELD_LOCK, 0);
     if (r == 0) r = adopt_inherited(INHERIT_CONTROL, HELD_CONTROL, 0);
     if (r == 0) r = adopt_inherited(INHERIT_PROGRAM, HELD_PANDO, 0);

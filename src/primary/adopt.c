@@ -11,11 +11,13 @@
 
 #include "control.h"
 #include "fd.h"
+#include "given.h"
 #include "home.h"
 #include "log.h"
 #include "notify.h"
 #include "program.h"
 #include "steer.h"
+#include "str.h"
 #include "upgrade.h"
 #include "watches.h"
 
@@ -54,6 +56,16 @@ static int take_held(struct told *told, enum held_kind kind, uint64_t key) {
     return -1;
 }
 
+// Some of a kind, for nobody: out of the keeper's hands too.
+static void drop_held(struct primary *primary, struct told *told, enum held_kind kind) {
+    for (size_t i = 0; i < told->len; i++) {
+        struct keeper_message *message = &told->event[i].message;
+        if (message->verb != KEEPER_HELD || message->kind != kind) continue;
+        fd_close(&told->event[i].fd[0]);
+        link_drop(&primary->link, kind, message->key);
+    }
+}
+
 // ---- launch, record, ring, control
 
 static int load_launch(struct primary *primary, struct told *told, struct pando_error *error) {
@@ -69,6 +81,12 @@ static int open_record(struct primary *primary, struct told *told, bool *out_fre
     int r = memfd >= 0 ? record_map(memfd, &primary->pool.record) : record_create(&primary->pool.record, &memfd);
     if (r == -EPROTO) return error_say(error, EPROTO, "take over: the record is of another version of Pando");
     if (r == 0 && *out_fresh) r = link_hold(&primary->link, HELD_RECORD, 0, memfd);
+    if (r == 0 && primary->pool.record->generation == 0) {  // killed before it had begun: so do we
+        *out_fresh = true;
+        record_clear(primary->pool.record);
+        drop_held(primary, told, HELD_SOCKET);
+        drop_held(primary, told, HELD_STEERING);
+    }
     return r == 0 ? 0 : error_set(error, -r, "start: make the record");
 }
 
@@ -135,6 +153,39 @@ static void adopt_all(struct primary *primary, struct told *told) {
     pool_reconcile(&primary->pool);
 }
 
+// ---- what our own supervisor passed on
+
+// The names in LISTEN_FDNAMES, in order, as sd_listen_fds_with_names(3) reads them.
+static void name_given(char *names, struct given *given, size_t count) {
+    for (size_t i = 0; i < count; i++) {
+        char *name = names != NULL ? strsep(&names, ":") : NULL;
+        given[i].name = name != NULL && *name != '\0' ? name : "unknown";
+    }
+}
+
+static void count_given(struct primary *primary, const struct told *told) {
+    for (size_t i = 0; i < told->len; i++)
+        primary->given_count += told->event[i].message.verb == KEEPER_HELD && told->event[i].message.kind == HELD_GIVEN;
+}
+
+static int take_given(struct primary *primary, struct told *told) {
+    size_t count = (size_t)primary->given_count;
+    const char *text = getenv("LISTEN_FDNAMES");
+    scoped_str names = text != NULL ? strdup(text) : NULL;
+    struct given *given = count > 0 ? calloc(count, sizeof *given) : NULL;
+    const struct launch *launch = &primary->launch;
+    if (count > 0 && given == NULL) return -ENOMEM;
+    for (size_t i = 0; i < count; i++) given[i].fd = take_held(told, HELD_GIVEN, i);
+    name_given(names, given, count);
+    primary->given_slots = given_take(&primary->pool.listeners, given, count, launch->has_user ? launch->uid : geteuid());
+    free(given);
+    return 0;
+}
+
+void adopt_given_done(struct primary *primary) {
+    for (int i = 0; i < primary->given_count; i++) link_drop(&primary->link, HELD_GIVEN, (uint64_t)i);
+}
+
 static int adopt_told(struct primary *primary, struct told *told, struct pando_error *error) {
     bool fresh;
     int r = load_launch(primary, told, error);
@@ -154,7 +205,9 @@ static int adopt_told(struct primary *primary, struct told *told, struct pando_e
     primary->pool.record->primaries++;
     if (primary->pool.record->program[0] == '\0')
         program_self(primary->pool.record->program, sizeof primary->pool.record->program);
+    count_given(primary, told);
     if (!fresh) adopt_all(primary, told);
+    if (fresh && (r = take_given(primary, told)) != 0) return error_set(error, -r, "start: take the supervisor's sockets");
     upgrade_adopted(primary);
     return link_settled(&primary->link);
 }

@@ -22,6 +22,7 @@
 #include "cpus.h"
 #include "entry.h"
 #include "fd.h"
+#include "given.h"
 #include "home.h"
 #include "inherit.h"
 #include "log.h"
@@ -31,10 +32,11 @@
 #include "reload.h"
 #include "rollout.h"
 #include "str.h"
+#include "supervisor.h"
 #include "upgrade.h"
 #include "watches.h"
 
-enum { FLUSH_MS = 1000, DESCRIPTORS_A_WORKER = 12, DESCRIPTORS_OF_OURS = 64 };
+enum { FLUSH_MS = 1000, UP_AGAIN_MS = 10000, DESCRIPTORS_A_WORKER = 12, DESCRIPTORS_OF_OURS = 64 };
 
 void primary_wake(struct primary *primary) { primary->changed = true; }
 
@@ -89,9 +91,24 @@ static void check_up(struct primary *primary) {
     tell_ready(primary, INHERIT_READY_UP, "");
 }
 
-// Some are ready and some do not come: whoever waits has waited long enough.
+static uint64_t addresses_served(const struct pool *pool) {
+    uint64_t served = 0;
+    for (uint32_t i = 0; i < pool->record->slot_end; i++) served |= pool->record->worker[i].addresses;
+    return served;
+}
+
+// Some are ready and some do not come: whoever waits has waited long enough. Until all have come, it cannot be said what
+// nobody listens on.
 static void on_up_late(uv_timer_t *timer) {
     struct primary *primary = timer->data;
+    const struct record *record = primary->pool.record;
+    if (primary->given_count > 0 && !record->stopping) {
+        if (pool_ready_count(&primary->pool) < (int)record->wanted)
+            uv_timer_start(timer, on_up_late, UP_AGAIN_MS, 0);
+        else
+            given_end_unserved(&primary->pool.listeners, addresses_served(&primary->pool));
+        primary_wake(primary);
+    }
     if (!primary->pool.record->up_told && pool_ready_count(&primary->pool) > 0) tell_ready(primary, INHERIT_READY_UP, "");
 }
 
@@ -114,6 +131,7 @@ static void on_finished(void *arg, int exit_code, const char *why) {
         log_info("stopped");
     }
     control_finish(primary->control, why);
+    supervisor_finished(primary->supervisor, why);
     notify_remove_directory(primary->pool.notify_directory);
     remove_file(primary, "pids");
     pool_release_paths(&primary->pool);
@@ -140,12 +158,21 @@ static void scale_by(struct primary *primary, int change) {
     pool_scale(&primary->pool, workers);
 }
 
+// The supervisor waits for an answer also where there is nothing to do.
 static void reload_by_signal(struct primary *primary) {
     struct pando_error error = {0};
+    supervisor_reloading(primary->supervisor);
     if (rollout_runs(&primary->pool))
         log_warn("HUP: a reload is under way already");
     else if (reload_begin(primary, NULL, &error) != 0)
         log_error("HUP: reload: %s", error.text);
+}
+
+// However it was asked for; and its end, whichever generation serves then.
+static void check_reload(struct primary *primary) {
+    bool said = primary->pool.record->reloading, runs = rollout_runs(&primary->pool);
+    if (runs && !said) supervisor_reloading(primary->supervisor);
+    if (!runs && said) supervisor_ready(primary->supervisor);
 }
 
 static void on_signal(struct primary *primary, int signo, bool from_kernel) {
@@ -229,6 +256,8 @@ static void on_before_wait(uv_prepare_t *prepare) {
     if (primary->pids_changed) adopt_write_pids(primary);
     primary->pids_changed = false;
     check_up(primary);
+    check_reload(primary);
+    supervisor_update(primary->supervisor);
     control_on_changed(primary->control);
     set_timer(primary, primary->changed || primary->link.first != NULL ? now : due, now);
 }
@@ -279,7 +308,7 @@ static void greet(struct primary *primary) {
     log_info("%ld worker%s (%d core%s: affinity %d, cgroup quota %s), control %s/%s.sock", workers, workers == 1 ? "" : "s",
              cpus.count, cpus.count == 1 ? "" : "s", cpus.affinity, quota, primary->launch.home, primary->launch.name);
     warn_of_limit(workers);
-    pool_begin(&primary->pool, (int)(workers <= LAUNCH_WORKERS_MAX ? workers : LAUNCH_WORKERS_MAX));
+    pool_begin(&primary->pool, (int)(workers <= LAUNCH_WORKERS_MAX ? workers : LAUNCH_WORKERS_MAX), primary->given_slots);
 }
 
 static void prepare(struct primary *primary) {
@@ -330,6 +359,8 @@ int primary_main(int argc, char **argv) {
     if (!begun) greet(primary);
     if (primary->adopted_record && primary->upgrade_state != UPGRADE_DONE)
         log_warn("primary %u has taken over: %d workers ready", primary->pool.record->primaries, pool_ready_count(&primary->pool));
+    adopt_given_done(primary);
+    primary->supervisor = supervisor_open(primary);
     primary_wake(primary);
     if (!primary->finished) uv_run(&primary->loop, UV_RUN_DEFAULT);
     for (int i = 0; i < 3; i++) uv_run(&primary->loop, UV_RUN_NOWAIT);  // the last answers leave

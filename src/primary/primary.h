@@ -38,6 +38,8 @@ struct primary {
     struct pool pool;
     struct output output;
     struct control *control;  // owned
+    struct supervisor *supervisor;  // owned; NULL = none
+    int given_count, given_slots;   // sockets that it passed on, and slots that got one of their own
     struct watch *channel;
     struct watch *notify_socket[LAUNCH_WORKERS_MAX];
     struct primary_worker *worker[LAUNCH_WORKERS_MAX];  // owned; made when a slot first runs

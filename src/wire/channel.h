@@ -31,6 +31,7 @@ enum keeper_verb {
     KEEPER_KILL,       // pid, signo, to_group: signal a child (STOP and CONT too)
     KEEPER_FORGET,     // pid: its exit has been taken note of
     KEEPER_HEARD,      // signo: one KEEPER_SIGNAL of it has been acted on
+    KEEPER_NOTIFY,     // data, len [+ 1 fd]: tell it to the supervisor, which listens to the process that it started. -ENOTCONN: there is none
     KEEPER_QUIT,       // result = exit code: kill what is left, reap until ECHILD, exit. No reply
     KEEPER_SETTLED,    // this primary has taken over all it was told of; ends a trial
     KEEPER_STATE,      // reply: fd: a memfd as another keeper would get it (keeper_state.h)
@@ -64,6 +65,7 @@ enum held_kind {
     HELD_STEERING,       // key = address << 8 | enum steering_fd: what the kernel steers by
     HELD_DIRECTORY,      // key = generation: its working directory
     HELD_PROGRAM,        // key = generation: its executable
+    HELD_GIVEN,          // key = n: socket n of those that the supervisor passed on; until the first primary has placed them
     HELD_CLIENT,         // connection of whoever waits for the end: closed by the keeper's own exit, the last of all
     HELD_PANDO,          // O_PATH of `pando`: primaries are started from it. Key 1, during a trial: the one before
     HELD_KEEPER,         // O_PATH of the keeper's own executable. Key 1 as above

@@ -11,12 +11,15 @@ enum inherit_fd {
     INHERIT_PROGRAM = 6,  // O_PATH of the `pando` executable that the keeper starts as the primary
     INHERIT_READY = 7,    // write end; the primary tells a detaching `run -d` how it went (enum inherit_ready, then text)
     INHERIT_KEEPER_END,
+    INHERIT_GIVEN = INHERIT_KEEPER_END,  // from here on, without a gap: the sockets that our own supervisor passed (LISTEN_FDS)
     // The keeper starts the primary with this one.
     INHERIT_CHANNEL = 3,
 };
 
 // First byte on INHERIT_READY; the rest until end of file is text for the user.
 enum inherit_ready { INHERIT_READY_UP = 'U', INHERIT_READY_FAILED = 'F' };
+
+#define INHERIT_GIVEN_MAX 4096  // as many as the record has rows for sockets
 
 #define INHERIT_PRIMARY_VERB "--primary"  // argv[1] of the primary: `pando --primary NAME`
 

@@ -72,6 +72,8 @@ void launch_deinit(struct launch *launch);  // zeroes; half-built is fine
 // environment the workers start from, into a `launch` fresh from launch_init. 0; 1 when --help was asked for; -EINVAL with
 // a sentence for the user in `error` on anything wrong.
 int launch_parse(struct launch *launch, int argc, char **argv, char *const *environ_base, struct pando_error *error);
+// Tells `see` each option among arguments that launch_parse has accepted, in order, by its long name; value NULL: a flag.
+void launch_each_option(int argc, char **argv, void (*see)(void *arg, const char *name, const char *value), void *arg);
 // The option table as help text. `out` gets one line an option.
 void launch_print_options(void (*print)(const char *line));
 // What a next generation may say otherwise: options as for launch_parse (only those that can change while the instance runs)

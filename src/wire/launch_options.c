@@ -360,11 +360,13 @@ static int launch_unknown_option(const char *word, const char *name, struct pand
     return error_say(error, EINVAL, "%s: no such option: %s", word, list);
 }
 
-// Words not yet used.
+// Words not yet used, and who is told of each option instead of its being applied; NULL = nobody.
 struct launch_words {
     int count;
     char **next;
     bool overlay;  // of a next generation
+    void (*see)(void *arg, const char *name, const char *value);
+    void *arg;
 };
 
 static char *launch_next_word(struct launch_words *words) {
@@ -379,9 +381,13 @@ static int launch_check(const struct launch_words *words, const struct launch_op
                      option->apply == apply_workers ? "`pando scale` changes the number of workers" : "stop it and run it anew to change this");
 }
 
-static int launch_apply(struct launch *launch, const struct launch_option *option, const char *value, struct pando_error *error) {
-    if (!value) return error_say(error, EINVAL, "--%s: needs a value: give --%s %s", option->name, option->name, option->value);
-    return option->apply(launch, option, value, error);
+static int launch_apply(struct launch *launch, const struct launch_option *option, const char *value, const struct launch_words *words,
+                        struct pando_error *error) {
+    if (option->value && !value)
+        return error_say(error, EINVAL, "--%s: needs a value: give --%s %s", option->name, option->name, option->value);
+    if (!words->see) return option->apply(launch, option, value, error);
+    words->see(words->arg, option->name, value);
+    return 0;
 }
 
 static int launch_parse_long(struct launch *launch, const char *word, struct launch_words *words, struct pando_error *error) {
@@ -394,9 +400,9 @@ static int launch_parse_long(struct launch *launch, const char *word, struct lau
         if (strcmp(option->name, name) != 0) continue;
         int err = launch_check(words, option, error);
         if (err) return err;
-        if (option->value) return launch_apply(launch, option, equals ? equals + 1 : launch_next_word(words), error);
+        if (option->value) return launch_apply(launch, option, equals ? equals + 1 : launch_next_word(words), words, error);
         if (equals) return error_say(error, EINVAL, "%s: --%s takes no value", word, name);
-        return option->apply(launch, option, NULL, error);
+        return launch_apply(launch, option, NULL, words, error);
     }
     char shown[72];
     snprintf(shown, sizeof shown, "--%s", name);
@@ -416,8 +422,8 @@ static int launch_parse_short(struct launch *launch, const char *word, struct la
         if (!option) return error_say(error, EINVAL, "-%c: no such option: `pando run --help` lists the options", *at);
         int err = launch_check(words, option, error);
         if (err) return err;
-        if (option->value) return launch_apply(launch, option, at[1] ? at + 1 : launch_next_word(words), error);
-        err = option->apply(launch, option, NULL, error);
+        if (option->value) return launch_apply(launch, option, at[1] ? at + 1 : launch_next_word(words), words, error);
+        err = launch_apply(launch, option, NULL, words, error);
         if (err) return err;
     }
     return 0;
@@ -510,4 +516,10 @@ int launch_option_words(const char *word) {
         if (option && option->value) return at[1] ? 1 : 2;
     }
     return 1;
+}
+
+void launch_each_option(int argc, char **argv, void (*see)(void *arg, const char *name, const char *value), void *arg) {
+    struct launch_words words = {.count = argc, .next = argv, .see = see, .arg = arg};
+    struct pando_error ignored;
+    launch_parse_options(NULL, &words, &ignored);
 }

@@ -111,7 +111,7 @@ def test_options_end_at_the_command_whose_own_options_are_its_own(pando):
     port = free_port()
     instance = pando("sh", "-c", f'echo "$@"; exec {app("epoll_server")} {port}', "sh", "-w", "9", "--help", "--", "-n", "x", workers=1)
     instance.wait_ready()
-    assert "[0] -w 9 --help -- -n x\n" in instance.output()
+    wait_until(lambda: "[0] -w 9 --help -- -n x\n" in instance.output(), what="the arguments as they arrived")
 
 
 @pytest.mark.parametrize("options", [["-w2"], ["--workers=2"], ["-i", "2"], ["--instances", "2"], ["-w", "1", "-w", "2"]])

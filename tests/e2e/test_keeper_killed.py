@@ -14,7 +14,7 @@ def kill_keeper(instance, and_primary=False):
     os.kill(status["keeper_pid"], signal.SIGKILL)
     if and_primary:
         os.kill(status["primary_pid"], signal.SIGKILL)
-    instance.process.wait(5)
+    instance.process.wait(30)
     return [worker["pid"] for worker in status["workers"]]
 
 

@@ -109,7 +109,7 @@ def test_workers_inherit_only_the_standard_descriptors(pando):
 def test_a_low_soft_limit_is_raised_by_pando_for_itself(pando):
     port = free_port()
     instance = pando(app("epoll_server"), port, workers=40, prefix=["prlimit", "--nofile=64:4096"])
-    instance.wait_ready(40, deadline=30)
+    instance.wait_ready(40)
     assert http_get(port).status == 200
 
 
@@ -156,9 +156,17 @@ def test_an_idle_instance_sleeps(pando, server):
     def switches(pid):
         return sum(int(line.split()[1]) for line in open(f"/proc/{pid}/status") if "ctxt_switches" in line)
 
-    time.sleep(1)  # the looks at how workers wait come to an end
-    before = [switches(status[key]) for key in ("keeper_pid", "primary_pid")]
-    time.sleep(2)
-    after = [switches(status[key]) for key in ("keeper_pid", "primary_pid")]
-    woken = [late - early for early, late in zip(before, after)]
-    assert woken[0] <= 10 and woken[1] <= 60, f"keeper and primary were woken {woken} times in two seconds"
+    woken = None
+
+    def sleeps():  # after the looks at how workers wait have come to an end
+        nonlocal woken
+        before = [switches(status[key]) for key in ("keeper_pid", "primary_pid")]
+        time.sleep(2)
+        after = [switches(status[key]) for key in ("keeper_pid", "primary_pid")]
+        woken = [late - early for early, late in zip(before, after)]
+        return woken[0] <= 10 and woken[1] <= 60
+
+    try:
+        wait_until(sleeps)
+    except AssertionError:
+        raise AssertionError(f"keeper and primary were woken {woken} times in two seconds") from None

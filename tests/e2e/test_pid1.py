@@ -4,7 +4,7 @@ import subprocess
 
 import pytest
 
-from pando import REQUEST_CLOSE, alive, app, connect, free_port, pids_answering, pids_of_children, read_answer, wait_until
+from pando import (REQUEST_CLOSE, alive, app, connect, free_port, kill_if_alive, pids_answering, pids_of_children, read_answer, wait_until)
 
 UNSHARE = ["unshare", "--pid", "--fork", "--kill-child", "--mount-proc"]
 
@@ -54,7 +54,7 @@ def test_as_pid_1_pando_serves_and_reaps_strangers(instance):
     end_seen = 0
     for _ in range(20):
         # Orphans come and go twice a second; none of them may stay a zombie.
-        wait_until(lambda: not zombies_below(keeper), 2, "the orphans are reaped")
+        wait_until(lambda: not zombies_below(keeper), what="the orphans are reaped")
         end_seen += 1
         subprocess.run(["sleep", "0.1"])
     assert end_seen == 20
@@ -69,8 +69,7 @@ def test_as_pid_1_pando_stops_on_term_and_leaves_nothing(instance):
 def test_as_pid_1_pando_survives_the_death_of_worker_and_primary(instance):
     keeper = keeper_outside(instance)
     for victim in list(pids_of_children(keeper)):
-        if alive(victim):
-            os.kill(victim, 9)
+        kill_if_alive(victim, 9)
     wait_until(lambda: ready(instance) == 2)
     assert len(pids_answering(instance.port, 2)) == 2
 

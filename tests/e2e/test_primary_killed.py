@@ -8,7 +8,7 @@ import time
 
 import pytest
 
-from pando import (PYTHON, Load, alive, app, count, fd_count, free_port, http_get, http_values, kill_if_alive, pids_answering, script,
+from pando import (DEADLINE, PYTHON, Load, alive, app, count, fd_count, free_port, http_get, http_values, kill_if_alive, pids_answering, script,
                    wait_until)
 
 
@@ -85,7 +85,7 @@ def test_a_new_primary_knows_what_the_old_one_knew(pando):
     for old, new in zip(before["workers"], after["workers"]):
         for key in ("slot", "pid", "state", "generation", "restarts", "last_exit"):
             assert new[key] == old[key], key
-    assert abs(after["uptime_s"] - before["uptime_s"]) < 5
+    assert before["uptime_s"] <= after["uptime_s"] < before["uptime_s"] + DEADLINE + 5
 
 
 def test_a_new_primary_replaces_a_worker_that_died_together_with_the_old_one(pando):
@@ -128,7 +128,7 @@ def test_name_look_ups_in_a_worker_go_on_while_the_primary_is_stopped(pando):
     os.kill(status["primary_pid"], signal.SIGSTOP)
     try:
         before = int(http_values(port)["lookups"])
-        wait_until(lambda: int(http_values(port)["lookups"]) > before + 20, 5, "look-ups go on without the primary")
+        wait_until(lambda: int(http_values(port)["lookups"]) > before + 20, what="look-ups go on without the primary")
         assert http_values(port)["failed"] == "0"
     finally:
         os.kill(status["primary_pid"], signal.SIGCONT)
@@ -140,15 +140,13 @@ def test_workers_print_on_and_serve_on_while_primaries_are_killed_one_after_the_
     instance = pando(PYTHON, script("noisy.py"), port, 4000, 2000, workers=1)
     instance.wait_ready()
     pid = instance.pids()[0]
-    end = time.monotonic() + 2
     killed = set()
-    while time.monotonic() < end:
+    while len(killed) < count(50):
         status = instance.try_status()
         if status is not None:
             killed.add(status["primary_pid"])
             kill_if_alive(status["primary_pid"], signal.SIGKILL)
         assert http_get(port).pid == pid
-    assert len(killed) >= 2
     wait_until(lambda: http_values(port)["talking"] == "0", what="all is printed")
 
     def missing():
