@@ -81,10 +81,15 @@ static int become_keeper(struct primary *primary) {
 void orphan_begin(struct primary *primary) {
     struct record *record = primary->pool.record;
     record->keepers_lost++;
-    log_error("the keeper (pid %d) was killed: the workers serve on, and this process (pid %d) becomes the keeper", (int)primary->keeper,
-              (int)getpid());
-    int r = become_keeper(primary);
-    log_error("cannot become the keeper: %s: the workers serve on, but one that dies stays dead; `pando stop -n %s` and start again",
+    // A supervisor's main process was the keeper: it starts another one, with the descriptors that it stored, and ends what is left.
+    bool supervised = getenv("NOTIFY_SOCKET") != NULL;
+    if (supervised)
+        log_error("the keeper (pid %d) was killed: the workers serve on until the supervisor restarts the service", (int)primary->keeper);
+    else
+        log_error("the keeper (pid %d) was killed: the workers serve on, and this process (pid %d) becomes the keeper", (int)primary->keeper,
+                  (int)getpid());
+    int r = supervised ? 0 : become_keeper(primary);
+    if (r != 0) log_error("cannot become the keeper: %s: the workers serve on, but one that dies stays dead; `pando stop -n %s` and start again",
               strerror(-r), primary->launch.name);
     for (uint32_t i = 0; i < record->slot_end; i++)
         if (record->worker[i].frozen) signal_group(&primary->pool.worker[i], SIGCONT);
