@@ -495,7 +495,7 @@ uint64_t pool_tick(struct pool *pool, uint64_t now_ns) {
     for (uint32_t i = 0; i < pool->record->slot_end; i++) {
         struct worker *worker = &pool->worker[i];
         if (worker_state(worker) == WORKER_DRAINING) pool_drain_look(pool, worker, now_ns);
-        pool_ask(pool, worker, now_ns);
+        pool_check_health(pool, worker, now_ns);
         check_ready(pool, worker);
         if (worker->record->deadline_ns <= now_ns) on_deadline(pool, worker, now_ns);
     }

@@ -29,9 +29,9 @@ struct pool_hooks {
     void (*started)(void *arg, struct worker *worker, struct pool_fds *fds_take);
     void (*ended)(void *arg, struct worker *worker);  // its process is gone; before the state moves
     void (*changed)(void *arg);                       // some state moved: whoever waits may look
-    // Asks whoever accepts from the socket of this row, by HTTP, on behalf of this worker: pool_on_asked tells what came of it.
+    // Asks whoever accepts from the socket of this row, by HTTP, on behalf of this worker: pool_on_health tells what came of it.
     // False: not now, another one is being asked.
-    bool (*ask)(void *arg, struct worker *worker, int row);
+    bool (*check_health)(void *arg, struct worker *worker, int row);
     void (*progress)(void *arg, const char *line);    // of a roll-out, for whoever asked for it
     void (*finished)(void *arg, int exit_code, const char *why);      // the instance is over; `why` NULL = as asked
 };
@@ -70,7 +70,7 @@ void pool_begin(struct pool *pool, int workers, int slots);
 void pool_on_exited(struct pool *pool, uint64_t token, pid_t pid, int status);
 void pool_on_notification(struct pool *pool, struct worker *worker);  // its listener is readable
 void pool_on_ready_sign(struct pool *pool, struct worker *worker);    // READY=1, or the newline
-void pool_on_asked(struct pool *pool, struct worker *worker, uint64_t token, bool ready);  // the answer: 2xx, or anything else
+void pool_on_health(struct pool *pool, struct worker *worker, uint64_t token, bool ready);  // the answer: 2xx, or anything else
 uint64_t pool_tick(struct pool *pool, uint64_t now_ns);               // does what is due; the next deadline
 
 // Adoption: a child that the keeper has (pidfd and listener become the pool's), then, after all of them, the reconciling.
@@ -114,7 +114,7 @@ const struct procinfo_groups *pool_groups(struct pool *pool);  // who is in whic
 const struct procinfo_groups *pool_recent_groups(struct pool *pool);  // the same, up to a second old
 void pool_freeze(struct pool *pool, struct worker *worker, uint64_t now_ns);
 void pool_update_live(struct pool *pool, struct worker *worker);  // tells steering whether this slot is fit
-void pool_ask(struct pool *pool, struct worker *worker, uint64_t now_ns);  // ask.c: is it ready? (--ready http=PATH)
+void pool_check_health(struct pool *pool, struct worker *worker, uint64_t now_ns);  // health.c: is it ready? (--ready http=PATH)
 bool pool_listens_on_enough(const struct pool *pool, const struct worker *worker);
 void pool_drain_look(struct pool *pool, struct worker *worker, uint64_t now_ns);  // drain.c
 void pool_thaw(struct pool *pool, struct worker *worker);

@@ -16,7 +16,7 @@
 #include <unistd.h>
 
 #include "adopt.h"
-#include "ask.h"
+#include "health.h"
 #include "clock.h"
 #include "control.h"
 #include "cpus.h"
@@ -323,7 +323,7 @@ static void prepare(struct primary *primary) {
     primary->pool.hooks = (struct pool_hooks){.started = on_started,
                                               .ended = on_ended,
                                               .changed = on_changed,
-                                              .ask = ask_begin,
+                                              .check_health = health_begin,
                                               .progress = on_progress,
                                               .finished = on_finished};
     link_init(&primary->link, INHERIT_CHANNEL);

@@ -26,10 +26,10 @@ struct primary_worker {
     double cpu_percent;
 };
 
-struct ask;
+struct health;
 
 struct primary {
-    struct ask *ask;  // owned; a worker is being asked whether it is ready; NULL = none is
+    struct health *health;  // owned; a worker is being asked whether it is ready; NULL = none is
     uv_loop_t loop;
     uv_prepare_t before_wait;
     uv_timer_t timer, up_timer;

@@ -22,7 +22,7 @@ static int row_to_ask(const struct pool *pool, const struct worker *worker) {
     return -1;
 }
 
-void pool_ask(struct pool *pool, struct worker *worker, uint64_t now_ns) {
+void pool_check_health(struct pool *pool, struct worker *worker, uint64_t now_ns) {
     struct record_worker *record = worker->record;
     bool due = worker_state(worker) == WORKER_STARTING && !record->ready_sign && record->ask_ns <= now_ns;
     if (!due || pool_launch_of(pool, worker)->ready != LAUNCH_READY_HTTP || !pool_listens_on_enough(pool, worker)) return;
@@ -35,11 +35,11 @@ void pool_ask(struct pool *pool, struct worker *worker, uint64_t now_ns) {
         record->ready_sign = true;
     } else {
         record->ask_ns = CLOCK_NEVER;
-        if (!pool->hooks.ask(pool->arg, worker, row)) record->ask_ns = now_ns + ASK_BUSY_NS;
+        if (!pool->hooks.check_health(pool->arg, worker, row)) record->ask_ns = now_ns + ASK_BUSY_NS;
     }
 }
 
-void pool_on_asked(struct pool *pool, struct worker *worker, uint64_t token, bool ready) {
+void pool_on_health(struct pool *pool, struct worker *worker, uint64_t token, bool ready) {
     struct record_worker *record = worker->record;
     struct record_generation *generation = generation_row(pool->record, record->generation);
     if (record->token != token || worker_state(worker) != WORKER_STARTING) return;

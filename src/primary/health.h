@@ -6,4 +6,4 @@
 
 #include "primary.h"
 
-bool ask_begin(void *primary, struct worker *worker, int row);  // the pool's hook
+bool health_begin(void *primary, struct worker *worker, int row);  // the pool's hook
