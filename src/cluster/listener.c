@@ -139,9 +139,34 @@ int listeners_add(struct listeners *listeners, int address, uint32_t generation,
     return row;
 }
 
+// The last of the group, or NULL.
+static struct record_socket *last_of(const struct listeners *listeners, int address) {
+    struct record_socket *last = NULL;
+    for (int i = 0; i < (int)listeners->record->socket_end; i++) {
+        struct record_socket *row = &listeners->record->socket[i];
+        if (same_group(row, address) && (last == NULL || row->index > last->index)) last = row;
+    }
+    return last;
+}
+
+static bool is_listening(int fd) {
+    int yes = 0;
+    socklen_t len = sizeof yes;
+    return getsockopt(fd, SOL_SOCKET, SO_ACCEPTCONN, &yes, &len) == 0 && yes != 0;
+}
+
 int listeners_again(struct listeners *listeners, int row) {
-    const struct record_socket *socket = &listeners->record->socket[row];
-    return listeners->fd[row] < 0 ? -EBADF : make_listen(listeners, socket->address, socket->slot, listeners->fd[row]);
+    struct record_socket *socket = &listeners->record->socket[row], *last = last_of(listeners, socket->address);
+    if (listeners->fd[row] < 0) return -EBADF;
+    bool left = !is_listening(listeners->fd[row]);
+    int r = make_listen(listeners, socket->address, socket->slot, listeners->fd[row]);
+    if (r != 0 || !left || last == socket) return r;
+    // It had left the group, and has joined it at the end.
+    uint32_t end = last->index;
+    last->index = socket->index;
+    socket->index = end;
+    steer_update(listeners, socket->address);
+    return 0;
 }
 
 void listeners_again_shared(struct listeners *listeners, uint64_t addresses) {
@@ -152,12 +177,7 @@ void listeners_again_shared(struct listeners *listeners, uint64_t addresses) {
 }
 
 void listeners_close(struct listeners *listeners, int row) {
-    struct record_socket *gone = &listeners->record->socket[row];
-    struct record_socket *last = NULL;
-    for (int i = 0; i < (int)listeners->record->socket_end; i++) {
-        struct record_socket *other = &listeners->record->socket[i];
-        if (same_group(other, gone->address) && (last == NULL || other->index > last->index)) last = other;
-    }
+    struct record_socket *gone = &listeners->record->socket[row], *last = last_of(listeners, gone->address);
     steer_removing(listeners, row);
     if (last != NULL) last->index = gone->index;
     int address = gone->address;
