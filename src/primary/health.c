@@ -8,7 +8,7 @@
 
 #include "steer.h"
 
-enum { PATIENCE_MS = 5000, STATUS_LINE_MIN = 12 };  // "HTTP/1.1 200"
+enum { PATIENCE_MS = 5000, STATUS_LINE_MIN = 12, ANSWER_MAX = 1 << 20 };  // "HTTP/1.1 200"
 
 struct health {
     struct primary *primary;  // borrowed
@@ -19,22 +19,29 @@ struct health {
     uv_connect_t connect;
     uv_write_t write;
     int open_handles;
-    char request[1200], answer[64];
+    bool concluded;
+    char request[1200], answer[4096];
     size_t len;
 };
 
 static void on_closed(uv_handle_t *handle) {
     struct health *health = handle->data;
     if (--health->open_handles > 0) return;
-    health->primary->health = NULL;
-    primary_wake(health->primary);
     free(health);
+}
+
+static void conclude(struct health *health, bool ready) {
+    if (health->concluded) return;
+    health->concluded = true;
+    health->primary->health = NULL;
+    steer_probe_end(&health->primary->pool.listeners);
+    pool_on_health(&health->primary->pool, health->worker, health->token, ready);
+    primary_wake(health->primary);
 }
 
 static void finish(struct health *health, bool ready) {
     if (uv_is_closing((uv_handle_t *)&health->tcp)) return;
-    steer_probe_end(&health->primary->pool.listeners);
-    pool_on_health(&health->primary->pool, health->worker, health->token, ready);
+    conclude(health, ready);
     uv_close((uv_handle_t *)&health->tcp, on_closed);
     uv_close((uv_handle_t *)&health->patience, on_closed);
 }
@@ -44,15 +51,18 @@ static void on_impatient(uv_timer_t *timer) { finish(timer->data, false); }
 static void on_alloc(uv_handle_t *handle, size_t suggested, uv_buf_t *out) {
     struct health *health = handle->data;
     (void)suggested;
-    *out = uv_buf_init(health->answer + health->len, (unsigned)(sizeof health->answer - health->len));
+    // What follows the first line is read to its end, so that the server does not see a reset; the place of its start is reused.
+    size_t at = health->len < STATUS_LINE_MIN ? health->len : STATUS_LINE_MIN;
+    *out = uv_buf_init(health->answer + at, (unsigned)(sizeof health->answer - at));
 }
 
 static void on_read(uv_stream_t *stream, ssize_t n, const uv_buf_t *bytes) {
     struct health *health = stream->data;
     (void)bytes;
     if (n > 0) health->len += (size_t)n;
-    if (n >= 0 && health->len < STATUS_LINE_MIN) return;
-    finish(health, health->len >= STATUS_LINE_MIN && memcmp(health->answer, "HTTP/1.", 7) == 0 && memcmp(health->answer + 8, " 2", 2) == 0);
+    bool known = health->len >= STATUS_LINE_MIN;
+    if (known) conclude(health, memcmp(health->answer, "HTTP/1.", 7) == 0 && memcmp(health->answer + 8, " 2", 2) == 0);
+    if (n < 0 || health->len > ANSWER_MAX) finish(health, false);
 }
 
 static void on_written(uv_write_t *write, int status) {
