@@ -60,7 +60,8 @@ unit: build-asan/build.ninja
 # Against the build that people run there are only the kill loops and the torture of a sceptic, where timing matters most; the rest runs sanitized.
 TESTS ?= tests/e2e
 PYTEST := $(PYTHON) -B -m pytest -p no:cacheprovider -q -rfEs --tb=short
-PLAIN := tests/e2e/test_kill_loop.py tests/e2e/test_limits.py tests/e2e/test_torture.py::test_torture_as_a_sceptic_runs_it_first
+PLAIN := tests/e2e/test_kill_loop.py tests/e2e/test_limits.py tests/e2e/test_torture.py::test_torture_as_a_sceptic_runs_it_first \
+    tests/e2e/test_every_call.py tests/e2e/test_primary_killed.py
 e2e: build/build.ninja build-asan/build.ninja
 	@$(NINJA) -C build && $(NINJA) -C build-asan
 	@status=0; \

@@ -332,7 +332,8 @@ static void prepare(struct primary *primary) {
 
 int primary_main(int argc, char **argv) {
     struct pando_error error = {0};
-    struct primary *primary = calloc(1, sizeof *primary);
+    static struct primary *primary;  // for the life of the process, to its very end: nothing is torn down
+    primary = calloc(1, sizeof *primary);
     if (argc != 3 || primary == NULL || fcntl(INHERIT_CHANNEL, F_GETFD) < 0) {
         fprintf(stderr, "pando: the primary is started by the keeper, not by hand: use `pando run`\n");
         return 2;
