@@ -7,7 +7,7 @@ import pytest
 
 from pando import PANDO, app, free_port, http_get, run_pando, wait_until
 
-VERBS = ["run", "status", "scale", "restart", "stop", "info", "logs", "torture"]
+VERBS = ["run", "status", "scale", "restart", "stop", "info", "logs", "torture", "unit"]
 
 
 @pytest.mark.parametrize("arguments, named", [

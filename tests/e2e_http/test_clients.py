@@ -40,11 +40,10 @@ def test_node(app):
 @pytest.mark.skipif(not shutil.which("chromium"), reason="no chromium")
 def test_chromium_shows_a_page_fed_by_events(start):
     app = start(program="examples/sse/sse")
-    for _ in range(8):  # the DOM is written when the page has loaded: the first event may or may not have come by then
+    for _ in range(8):  # the DOM is written when the page has loaded: the first event may or may not have come by then, nor, on a busy machine, anything
         with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as home:
             out = run("chromium", "--headless=old", "--no-sandbox", "--disable-gpu", "--timeout=3000", f"--user-data-dir={home}", "--dump-dom", f"http://127.0.0.1:{app.port}/", timeout=120).stdout
-        assert b"<title>Clock</title>" in out
-        if re.search(rb"tick \d+</h1>", out): return
+        if b"<title>Clock</title>" in out and re.search(rb"tick \d+</h1>", out): return
     assert False, out
 
 @pytest.mark.skipif(not shutil.which("wrk"), reason="no wrk")
