@@ -5,9 +5,9 @@ import re
 
 import pytest
 
-from pando import PANDO, app, free_port, http_get, run_pando
+from pando import PANDO, app, free_port, http_get, run_pando, wait_until
 
-VERBS = ["run", "status", "scale", "restart", "stop", "info", "logs", "torture"]
+VERBS = ["run", "status", "scale", "restart", "stop", "info", "logs", "torture", "unit"]
 
 
 @pytest.mark.parametrize("arguments, named", [

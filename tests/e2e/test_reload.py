@@ -9,8 +9,8 @@ import pytest
 
 import programs
 from programs import NODE
-from pando import (APPS, NOBODY, PYTHON, Load, app, ask_again, connect, count, free_port, http_get, http_values, pids_answering,
-                   reachable_by_nobody, script, wait_listening, wait_until)
+from pando import (APPS, NOBODY, PYTHON, REQUEST_CLOSE, Load, app, ask_again, connect, count, free_port, http_get, http_values,
+                   kill_if_alive, pids_answering, reachable_by_nobody, read_answer, script, wait_accepted, wait_listening, wait_until)
 
 ROOT = os.geteuid() == 0
 # Who and how: root in slot mode, root in pull mode, an ordinary user (who can only have pull mode).
@@ -48,7 +48,7 @@ def settle(instance, generation):
     """Until only that generation is left."""
     return instance.wait_status(lambda status: status["generation"] == generation and status["rollout"] is None and
                                 all(worker["generation"] == generation for worker in status["workers"]) and
-                                status["ready"] == status["wanted"], 60, f"generation {generation} alone")
+                                status["ready"] == status["wanted"], what=f"generation {generation} alone")
 
 
 # ---- the good case
@@ -149,11 +149,11 @@ def test_keep_alive_clients_of_a_cooperative_program_lose_nothing(start):
 
 def test_an_idle_keep_alive_connection_does_not_hold_a_reload_up(start):
     port = free_port()
-    instance = start(app("epoll_server"), port)
+    instance = start(app("epoll_server"), port, options=["--drain-timeout", "1h"])
     instance.wait_ready()
     with connect(port) as sock:
         ask_again(sock)
-        instance.ctl("reload", check=0, timeout=25)
+        instance.ctl("reload", check=0)
         settle(instance, 2)
 
 
@@ -162,13 +162,11 @@ def test_a_request_that_takes_long_is_answered_by_the_old_generation(start):
     instance = start(app("epoll_server"), port, 3000000, workers=1)
     instance.wait_ready()
     old = instance.pids()[0]
-    answers = []
-    client = threading.Thread(target=lambda: answers.append(http_get(port, timeout=30)))
-    client.start()
-    time.sleep(0.5)
-    instance.ctl("reload", check=0, timeout=60)
-    client.join(30)
-    assert answers and answers[0].pid == old
+    with connect(port) as client:
+        client.sendall(REQUEST_CLOSE)
+        wait_accepted(instance, client)
+        instance.ctl("reload", check=0)
+        assert read_answer(client).pid == old
 
 
 def test_progress_and_summary_are_shown(start):
@@ -307,7 +305,7 @@ def test_a_broken_version_changes_nothing(start, folder):
             load.wait_answered(5)
             command = commands.get(command[0], command)
             patience = ["--ready-timeout", "2s"] if reason in ("does not listen", "--allow-new-address") else []
-            refused = instance.ctl("reload", *patience, "--", *command, timeout=90)
+            refused = instance.ctl("reload", *patience, "--", *command, timeout=180)
             assert refused.returncode == 4, f"{what}: {refused}"
             assert reason.lower() in refused.stderr.lower(), f"{what}: {refused.stderr}"
         load.wait_answered(20)
@@ -425,10 +423,17 @@ def test_a_stop_ends_kept_workers_too(start):
 # ---- canary
 
 def share(port, instance, requests):
-    """Of the answers, those by workers of the newest generation."""
+    """(answers by workers of the newest generation, answers), while the canary is on trial."""
     newest = max(worker["generation"] for worker in instance.status()["workers"])
     pids = {worker["pid"] for worker in instance.status()["workers"] if worker["generation"] == newest}
-    return sum(http_get(port).pid in pids for _ in range(requests))
+    of_new = of_all = 0
+    while of_all < requests:
+        batch = [http_get(port).pid for _ in range(20)]
+        if instance.status()["generation"] == newest or "promoted" in instance.log():
+            break  # it may have ended in between
+        of_new += sum(pid in pids for pid in batch)
+        of_all += len(batch)
+    return of_new, of_all
 
 
 def test_a_canary_gets_its_share_and_is_promoted(start):
@@ -436,13 +441,15 @@ def test_a_canary_gets_its_share_and_is_promoted(start):
     instance = start(app("epoll_server"), port, workers=4)
     instance.wait_ready()
     shown = []
-    reload = threading.Thread(target=lambda: shown.append(instance.ctl("reload", "--canary", "20%", "--for", "4s", check=0, timeout=60)))
+    reload = threading.Thread(target=lambda: shown.append(instance.ctl("reload", "--canary", "20%", "--for", "8s", check=0, timeout=180)))
     reload.start()
     instance.wait_log("gets 20 %")
-    of_new = share(port, instance, 200)
+    of_new, of_all = share(port, instance, 200)
     exact = instance.status()["mode"] == "slot"
-    assert 35 <= of_new <= 45 if exact else 15 <= of_new <= 75, f"{of_new} of 200"
-    reload.join(60)
+    assert of_all >= 20, "too slow a machine to tell"
+    least, most = (0.2 * of_all - 5, 0.2 * of_all + 5) if exact else (0.2 * of_all - 25, 0.2 * of_all + 35)
+    assert least <= of_new <= most, f"{of_new} of {of_all}"
+    reload.join(200)
     assert shown and "promoted" in shown[0].stdout
     settle(instance, 2)
 
@@ -452,7 +459,7 @@ def test_a_canary_that_crashes_is_rolled_back(start):
     instance = start(app("epoll_server"), port, workers=4)
     instance.wait_ready()
     before = instance.pids()
-    refused = instance.ctl("reload", "--canary", "25%", "--for", "30s", "--", app("crash_after_ready"), port, 1000, timeout=60)
+    refused = instance.ctl("reload", "--canary", "25%", "--for", "30s", "--", app("crash_after_ready"), port, 1000, timeout=180)
     assert refused.returncode == 4 and "signal" in refused.stderr
     settle(instance, 1)
     assert instance.pids() == before
@@ -470,7 +477,7 @@ def test_a_canary_that_resets_connections_is_rolled_back(pando):
             "while True:\n sock, _ = listener.accept()\n sock.recv(10)\n"
             " sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack('ii', 1, 0))\n sock.close()\n")
     with Load(port, clients=4, pause=0.002):
-        refused = instance.ctl("reload", "--canary", "30%", "--for", "3s", "--", PYTHON, "-c", code, port, timeout=60)
+        refused = instance.ctl("reload", "--canary", "30%", "--for", "3s", "--", PYTHON, "-c", code, port, timeout=180)
     assert refused.returncode == 4 and "cut off" in refused.stderr, refused
     settle(instance, 1)
 
@@ -482,11 +489,11 @@ def test_a_second_reload_waits_for_the_first(start):
     instance = start(app("epoll_server"), port, options=["--stable", "500ms"])
     instance.wait_ready()
     done = []
-    threads = [threading.Thread(target=lambda: done.append(instance.ctl("reload", timeout=60).returncode)) for _ in range(3)]
+    threads = [threading.Thread(target=lambda: done.append(instance.ctl("reload", timeout=180).returncode)) for _ in range(3)]
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(60)
+        thread.join(200)
     assert done == [0, 0, 0]
     settle(instance, 4)
 
@@ -496,11 +503,11 @@ def test_abort_cancels_the_first(start):
     instance = start(app("epoll_server"), port)
     instance.wait_ready()
     first = []
-    thread = threading.Thread(target=lambda: first.append(instance.ctl("reload", "--stable", "60s", timeout=60)))
+    thread = threading.Thread(target=lambda: first.append(instance.ctl("reload", "--stable", "60s", timeout=180)))
     thread.start()
     instance.wait_log("generation 2 starts")
     instance.ctl("reload", "--abort", check=0)
-    thread.join(60)
+    thread.join(200)
     assert first and first[0].returncode in (1, 4)
     settle(instance, 3)
 
@@ -510,17 +517,17 @@ def test_scaling_during_a_reload(start):
     instance = start(app("epoll_server"), port, options=["--stable", "400ms"])
     instance.wait_ready()
     with Load(port, clients=4, pause=0.002) as load:
-        thread = threading.Thread(target=lambda: instance.ctl("reload", check=0, timeout=60))
+        thread = threading.Thread(target=lambda: instance.ctl("reload", check=0, timeout=180))
         thread.start()
         instance.wait_log("generation 2 starts")
         instance.ctl("scale", 4, check=0)
-        thread.join(60)
+        thread.join(200)
         assert len(settle(instance, 2)["workers"]) == 4
-        thread = threading.Thread(target=lambda: instance.ctl("reload", check=0, timeout=60))
+        thread = threading.Thread(target=lambda: instance.ctl("reload", check=0, timeout=180))
         thread.start()
         instance.wait_log("generation 3 starts")
         instance.ctl("scale", 1, check=0)
-        thread.join(60)
+        thread.join(200)
         assert len(settle(instance, 3)["workers"]) == 1
     assert not load.failures, load.failures[:5]
 
@@ -530,11 +537,11 @@ def test_stopping_during_a_reload(start):
     instance = start(app("epoll_server"), port)
     instance.wait_ready()
     done = []
-    thread = threading.Thread(target=lambda: done.append(instance.ctl("reload", "--stable", "60s", timeout=60).returncode))
+    thread = threading.Thread(target=lambda: done.append(instance.ctl("reload", "--stable", "60s", timeout=180).returncode))
     thread.start()
     instance.wait_log("generation 2 starts")
     assert instance.stop() == 0
-    thread.join(60)
+    thread.join(200)
     assert done == [1]
 
 
@@ -556,13 +563,13 @@ def test_workers_killed_during_a_reload_are_replaced_and_do_not_stop_it(start):
     port = free_port()
     instance = start(app("epoll_server"), port, workers=3, options=["--stable", "300ms"])
     instance.wait_ready()
-    thread = threading.Thread(target=lambda: instance.ctl("reload", check=0, timeout=60))
+    thread = threading.Thread(target=lambda: instance.ctl("reload", check=0, timeout=180))
     thread.start()
     instance.wait_log("generation 2 is ready")
     for worker in instance.status()["workers"]:
         if worker["state"] == "serving":
-            os.kill(worker["pid"], signal.SIGKILL)
-    thread.join(60)
+            kill_if_alive(worker["pid"], signal.SIGKILL)
+    thread.join(200)
     settle(instance, 2)
     assert pids_answering(port, 2)
 
@@ -576,14 +583,14 @@ def test_a_reload_goes_on_when_the_primary_is_killed(start):
     with Load(port, clients=4, pause=0.002) as load:
         for k in range(count(60)):
             done = []
-            thread = threading.Thread(target=lambda: done.append(instance.ctl("reload", timeout=60)))
+            thread = threading.Thread(target=lambda: done.append(instance.ctl("reload", timeout=180)))
             thread.start()
             instance.wait_log(f"generation {k + 2} starts")
             time.sleep(0.02 * (k % 30))
             old = instance.status()["primary_pid"]
             os.kill(old, signal.SIGKILL)
             instance.wait_status(lambda status: status["primary_pid"] != old)
-            thread.join(60)
+            thread.join(200)
             assert done and done[0].returncode == 0, done
             settle(instance, k + 2)
     assert not load.failures, load.failures[:5]

@@ -38,13 +38,13 @@ def test_node(app):
     assert got[1][3] == "sum"  # its trailer came
 
 @pytest.mark.skipif(not shutil.which("chromium"), reason="no chromium")
+@pytest.mark.skipif(not os.environ.get("PANDO_NIGHTLY"), reason="nightly: a browser needs most of a minute to start on a busy machine")
 def test_chromium_shows_a_page_fed_by_events(start):
     app = start(program="examples/sse/sse")
-    for _ in range(8):  # the DOM is written when the page has loaded: the first event may or may not have come by then
+    for _ in range(8):  # the DOM is written when the page has loaded: the first event may or may not have come by then, nor, on a busy machine, anything
         with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as home:
-            out = run("chromium", "--headless=old", "--no-sandbox", "--disable-gpu", "--timeout=3000", f"--user-data-dir={home}", "--dump-dom", f"http://127.0.0.1:{app.port}/", timeout=120).stdout
-        assert b"<title>Clock</title>" in out
-        if re.search(rb"tick \d+</h1>", out): return
+            out = run("chromium", "--headless=old", "--no-sandbox", "--disable-gpu", "--timeout=20000", f"--user-data-dir={home}", "--dump-dom", f"http://127.0.0.1:{app.port}/", timeout=120).stdout
+        if b"<title>Clock</title>" in out and re.search(rb"tick \d+</h1>", out): return
     assert False, out
 
 @pytest.mark.skipif(not shutil.which("wrk"), reason="no wrk")
