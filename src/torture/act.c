@@ -74,7 +74,8 @@ static bool wait_replaced(struct torture *torture, struct status *after, int slo
     struct replaced wanted = {slot, pid};
     if (look_until(torture, after, RECOVERY_NS, is_replaced, &wanted)) return true;
     if (!look_interrupted(torture))
-        torture_broken(torture, "worker %d (pid %d) is not replaced %d s after it was killed", slot, (int)pid, (int)(RECOVERY_NS / CLOCK_S));
+        torture_broken(torture, "worker %d (pid %d) is not replaced %d s after it was killed", slot, (int)pid,
+                       (int)(RECOVERY_NS / CLOCK_S));
     return false;
 }
 
@@ -149,7 +150,8 @@ static void kill_keeper(struct torture *torture) {
         torture_tell(torture, "kill -9 the keeper (pid %d): another one after %.0f ms", (int)before.keeper, look_ms_since(killed_ns));
     } else if (!look_interrupted(torture)) {
         torture_tell(torture, "kill -9 the keeper (pid %d): the workers serve on without one", (int)before.keeper);
-        if (!look_until(torture, &after, PRIMARY_NS, answers, NULL)) torture_broken(torture, "no primary answers after the keeper was killed");
+        if (!look_until(torture, &after, PRIMARY_NS, answers, NULL))
+            torture_broken(torture, "no primary answers after the keeper was killed");
     }
     if (!look_interrupted(torture)) look_at_untouched(torture, &before, &after, -1);
 }

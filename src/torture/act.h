@@ -27,9 +27,9 @@ enum act {
 #define ACT_FIRST ACT_KILL_WORKER
 
 struct act_row {
-    const char *name;   // as in --only
-    const char *title;  // as in the table
-    bool drains;        // Pando stops workers in it, which must cost no request
+    const char *name;                      // as in --only
+    const char *title;                     // as in the table
+    bool drains;                           // Pando stops workers in it, which must cost no request
     void (*run)(struct torture *torture);  // NULL: nothing is done
 };
 

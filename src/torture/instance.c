@@ -49,8 +49,8 @@ static _Noreturn void become(const struct instance *instance, char *const *argv,
     setsid();
     prctl(PR_SET_PDEATHSIG, SIGTERM);
     sigprocmask(SIG_SETMASK, &instance->interrupt->inherited, NULL);
-    if (getppid() == parent && null >= 0 && dup2(null, STDIN_FILENO) >= 0 &&
-        dup2(all_output ? output : null, STDOUT_FILENO) >= 0 && dup2(output, STDERR_FILENO) >= 0)
+    if (getppid() == parent && null >= 0 && dup2(null, STDIN_FILENO) >= 0 && dup2(all_output ? output : null, STDOUT_FILENO) >= 0 &&
+        dup2(output, STDERR_FILENO) >= 0)
         execv(instance->pando, argv);
     _exit(127);
 }
@@ -79,7 +79,8 @@ int instance_start(struct instance *instance, char *const *argv, struct pando_er
     instance->pid = pid;
     instance->output = output_start_take(fd);
     instance->pidfd = (int)syscall(SYS_pidfd_open, pid, 0);
-    if (instance->pidfd < 0 || !instance->output) return error_set(error, instance->pidfd < 0 ? errno : ENOMEM, "watch %s", instance->pando);
+    if (instance->pidfd < 0 || !instance->output)
+        return error_set(error, instance->pidfd < 0 ? errno : ENOMEM, "watch %s", instance->pando);
     return 0;
 }
 
