@@ -33,6 +33,7 @@ const struct act_row act_table[ACT_COUNT] = {
     [ACT_ROLLBACK] = {"rollback", "rollback", true, act_rollback},
     [ACT_RELOAD_BROKEN] = {"reload-broken", "reload of a broken version", true, act_reload_broken},
     [ACT_RELOAD_KILL] = {"reload-kill", "primary killed in a reload", true, act_reload_kill},
+    [ACT_UPGRADE] = {"upgrade", "Pando upgraded", false, act_upgrade},
     [ACT_KILL_KEEPER] = {"kill-keeper", "the keeper killed", false, kill_keeper},
 };
 

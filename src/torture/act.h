@@ -20,6 +20,7 @@ enum act {
     ACT_ROLLBACK,
     ACT_RELOAD_BROKEN,
     ACT_RELOAD_KILL,
+    ACT_UPGRADE,
     ACT_KILL_KEEPER,  // the last: what it leaves is not what others start with
     ACT_COUNT,
 };
@@ -47,3 +48,4 @@ void act_reload(struct torture *torture);
 void act_rollback(struct torture *torture);
 void act_reload_broken(struct torture *torture);
 void act_reload_kill(struct torture *torture);
+void act_upgrade(struct torture *torture);

@@ -198,3 +198,16 @@ void act_reload_kill(struct torture *torture) {
         check_generation(torture, "`pando reload` whose primary was killed", &before, &after, verb.code == 0);
     torture->can_roll_back |= verb.code == 0;
 }
+
+// Keeper and primary are replaced by what is on disk, which is the same here; no worker notices.
+void act_upgrade(struct torture *torture) {
+    struct status before, after;
+    struct words words;
+    if (!look_whole(torture, &before)) return;
+    uint64_t begun_ns = clock_now_ns();
+    if (!must(torture, words_of(&words, (const char *const[]){"upgrade", NULL})) || !look_whole(torture, &after)) return;
+    torture_tell(torture, "pando upgrade: another primary (pid %d) and the keeper's program anew after %.0f ms", (int)after.primary,
+                 look_ms_since(begun_ns));
+    if (after.primary == before.primary) torture_broken(torture, "`pando upgrade` left the primary as it was");
+    look_at_untouched(torture, &before, &after, -1);
+}

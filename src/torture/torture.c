@@ -31,6 +31,8 @@
 enum { EXIT_KEPT, EXIT_BROKEN, EXIT_USAGE, EXIT_INTERRUPTED = 130, WORKERS_MIN = 2, WARM_UP_CLIENTS = 8, RATE_MIN = 20, RATE_MAX = 2000 };
 #define RATE_SHARE 0.25  // of what it can do: with half of the workers dead there is still room
 
+_Static_assert((int)ACT_COUNT <= (int)LOAD_PHASE_MAX, "each act has its figures apart");
+
 static void tell(struct torture *torture, const char *mark, const char *format, va_list args) {
     double at = torture->start_ns ? (double)(clock_now_ns() - torture->start_ns) / 1e9 : 0;
     fprintf(torture->out, "%7.1f s  %s", at, mark);
