@@ -36,6 +36,9 @@ int instance_init(struct instance *instance, const char *pando, struct interrupt
     }
     chmod(instance->folder, 0711);  // workers of another user (-u) must reach their notify sockets
     setenv("PANDO_DIR", instance->folder, 1);
+    // A service manager that started us waits for our word, not for that of an instance below.
+    static const char *const strange[] = {"NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID", "LISTEN_FDS", "LISTEN_PID", "LISTEN_FDNAMES"};
+    for (size_t i = 0; i < sizeof strange / sizeof strange[0]; i++) unsetenv(strange[i]);
     instance->home = home_open(instance->folder, error);
     if (instance->home < 0) return instance->home;
     // What a killed keeper leaves becomes ours, and is found at the end.
