@@ -155,7 +155,7 @@ def test_torture_as_a_sceptic_runs_it_first(torture):
     assert_kept(run)
     done = phases(run.result)
     wanted = {"warm-up", "steady", "kill-worker", "kill-all", "kill-primary", "kill-both", "restart", "scale-up", "scale-down", "reload", "rollback",
-              "reload-broken", "reload-kill", "kill-keeper"}
+              "reload-broken", "reload-kill", "upgrade", "kill-keeper"}
     assert wanted <= set(done), f"not done: {wanted - set(done)}\n{run.lines}"
     assert all(phase["answered"] > 0 and phase["p50_ms"] <= phase["p99_ms"] <= phase["max_ms"] for phase in done.values())
     assert run.result["kills"]["workers"] >= 4 and run.result["kills"]["primaries"] >= 2
