@@ -94,6 +94,7 @@ static void split(struct pool *pool, int address, const struct worker *keeps) {
     log_info("%s: its programs poll, then accept on a blocking listener: one socket a worker instead of a shared one",
              address_text(&pool->record->address[address], text, sizeof text));
     listeners_split(&pool->listeners, address, keeps->slot);
+    pool_update_live(pool, &pool->worker[keeps->slot]);  // it may listen and not be ready yet
     for (uint32_t i = 0; i < pool->record->slot_end; i++) {
         struct worker *worker = &pool->worker[i];
         if (worker != keeps && worker_runs(worker) && (worker->record->addresses >> address & 1) != 0)
