@@ -185,10 +185,12 @@ void steer_choose(struct listeners *listeners, int address) {
         for (unsigned k = 0; k < weight && count < REUSEPORT_CHOICE_MAX; k++)
             members[count++] = (struct reuseport_member){.index = row->index, .slot = who + k * LAUNCH_WORKERS_MAX};
     }
-    if (any < 0 || count == 0) return;
     const struct record_socket *asked = &listeners->record->socket[listeners->probe.row];
     struct reuseport_probe probe = {0};
     if (listeners->probe.port != 0 && is_row_of(asked, address)) probe = (struct reuseport_probe){listeners->probe.port, asked->index};
+    if (count == 0 && probe.port != 0 && any >= 0)  // the others have to go somewhere: to the first that may turn out to be fit
+        members[count++] = (struct reuseport_member){.index = asked->index, .slot = (unsigned)asked->slot};
+    if (any < 0 || count == 0) return;
     enum reuseport_policy policy = listeners->balance == LAUNCH_BALANCE_STICKY ? REUSEPORT_STICKY : REUSEPORT_RANDOM;
     int r = reuseport_choose(listeners->fd[any], policy, members, count, probe);
     if (r != 0)
