@@ -140,9 +140,34 @@ int listeners_add(struct listeners *listeners, int address, uint32_t generation,
     return row;
 }
 
+// The last of the group, or NULL.
+static struct record_socket *last_of(const struct listeners *listeners, int address) {
+    struct record_socket *last = NULL;
+    for (int i = 0; i < (int)listeners->record->socket_end; i++) {
+        struct record_socket *row = &listeners->record->socket[i];
+        if (same_group(row, address) && (last == NULL || row->index > last->index)) last = row;
+    }
+    return last;
+}
+
+static bool is_listening(int fd) {
+    int yes = 0;
+    socklen_t len = sizeof yes;
+    return getsockopt(fd, SOL_SOCKET, SO_ACCEPTCONN, &yes, &len) == 0 && yes != 0;
+}
+
 int listeners_again(struct listeners *listeners, int row) {
-    const struct record_socket *socket = &listeners->record->socket[row];
-    return listeners->fd[row] < 0 ? -EBADF : make_listen(listeners, socket->address, socket->slot, listeners->fd[row]);
+    struct record_socket *socket = &listeners->record->socket[row], *last = last_of(listeners, socket->address);
+    if (listeners->fd[row] < 0) return -EBADF;
+    bool left = !is_listening(listeners->fd[row]);
+    int r = make_listen(listeners, socket->address, socket->slot, listeners->fd[row]);
+    if (r != 0 || !left || last == socket) return r;
+    // It had left the group, and has joined it at the end.
+    uint32_t end = last->index;
+    last->index = socket->index;
+    socket->index = end;
+    steer_update(listeners, socket->address);
+    return 0;
 }
 
 void listeners_again_shared(struct listeners *listeners, uint64_t addresses) {
@@ -168,16 +193,13 @@ int listeners_place(struct listeners *listeners, int row, const struct record_so
 }
 
 void listeners_close(struct listeners *listeners, int row) {
-    struct record_socket *gone = &listeners->record->socket[row];
-    struct record_socket *last = NULL;
+    struct record_socket *gone = &listeners->record->socket[row], *last = last_of(listeners, gone->address);
     bool renumbered = false;  // already, by a primary that was killed over it
     if (gone->given && listeners->fd[row] >= 0) return;  // open with the supervisor as well: it would go on taking connections
     gone->closing = true;
     for (int i = 0; i < (int)listeners->record->socket_end; i++) {
-        struct record_socket *other = &listeners->record->socket[i];
-        if (!same_group(other, gone->address)) continue;
-        if (last == NULL || other->index > last->index) last = other;
-        if (other != gone && other->index == gone->index) renumbered = true;
+        const struct record_socket *other = &listeners->record->socket[i];
+        if (same_group(other, gone->address) && other != gone && other->index == gone->index) renumbered = true;
     }
     steer_removing(listeners, row);
     // The supervisor's duplicate would keep it listening where nobody accepts, and in its place in the group.
