@@ -36,7 +36,7 @@
 #include "upgrade.h"
 #include "watches.h"
 
-enum { FLUSH_MS = 1000, UP_AGAIN_MS = 10000, DESCRIPTORS_A_WORKER = 12, DESCRIPTORS_OF_OURS = 64 };
+enum { FLUSH_MS = 1000, UP_AGAIN_MS = 10000, DESCRIPTORS_A_WORKER = 13, DESCRIPTORS_OF_OURS = 64 };
 
 void primary_wake(struct primary *primary) { primary->changed = true; }
 
@@ -290,7 +290,7 @@ static int start_loop(struct primary *primary) {
     return primary->channel != NULL && primary->handed != NULL && primary->wakes != NULL ? 0 : -ENOMEM;
 }
 
-// This process holds about eleven descriptors a worker, the keeper six; the keeper has raised the soft limit to the hard one.
+// This process holds about twelve descriptors a worker, the keeper seven; the keeper has raised the soft limit to the hard one.
 static void warn_of_limit(long workers) {
     struct rlimit files;
     rlim_t needed = (rlim_t)workers * DESCRIPTORS_A_WORKER + DESCRIPTORS_OF_OURS;

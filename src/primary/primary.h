@@ -10,6 +10,7 @@
 #include "output.h"
 #include "pool.h"
 #include "watch.h"
+#include "worker_channel.h"
 
 struct control;
 struct upgrade;
@@ -22,6 +23,7 @@ struct primary_worker {
     struct worker *worker;
     struct stream *out, *err;
     struct watch *listener, *ready_pipe;  // the listener's descriptor is a duplicate of the worker's
+    struct worker_channel *channel;       // owned; NULL = none, or closed by the worker
     uint64_t cpu_ns, sampled_ns;          // for `status`
     double cpu_percent;
 };
@@ -40,6 +42,7 @@ struct primary {
     struct control *control;  // owned
     struct supervisor *supervisor;  // owned; NULL = none
     int given_count, given_slots;   // sockets that it passed on, and slots that got one of their own
+    struct worker_channel_memory *channel_memory;  // one a slot; mapped for the life of the process
     struct watch *channel;
     struct watch *notify_socket[LAUNCH_WORKERS_MAX];
     struct primary_worker *worker[LAUNCH_WORKERS_MAX];  // owned; made when a slot first runs
