@@ -14,7 +14,7 @@ static const char *const stripped[] = {
     "PANDO_WORKER",  "PANDO_WORKERS",  "PANDO_GENERATION", "NODE_APP_INSTANCE", "PANDO_DEBUG_REFUSE", "PANDO_CHANNEL_FD",
 };
 
-enum { ADDED_MAX = 12, ENTRY_SIZE = 256 };
+enum { ADDED_MAX = 13, ENTRY_SIZE = 256 };
 
 static bool names(const char *entry, const char *name) {
     size_t len = strlen(name);
@@ -61,9 +61,11 @@ static void add_channel(struct building *to, const struct environment *with) {
         case LAUNCH_CHANNEL_NODE:
             add_number(to, "NODE_CHANNEL_FD", with->channel_fd);
             add(to, "NODE_CHANNEL_SERIALIZATION_MODE=json");
+            if (with->node_id != 0) add_number(to, "NODE_UNIQUE_ID", (long)with->node_id);
             break;
         case LAUNCH_CHANNEL_PANDO: add_number(to, "PANDO_CHANNEL_FD", with->channel_fd); break;
         case LAUNCH_CHANNEL_NONE:
+        case LAUNCH_CHANNEL_AUTO:
         case LAUNCH_CHANNEL_COUNT: break;
     }
 }

@@ -24,6 +24,7 @@ enum {
     PIPE_BYTES = 1 << 20,
     CHANNEL_BYTES = 256 << 10,
     CHANNEL_NUMBER = 3,
+    SLOT_BITS = 16,  // of a token; the rest counts processes
     EXIT_NOT_FOUND = 127,
     EXIT_NOT_EXECUTABLE = 126,
     EXTRA_MAX = PLAN_FD_MAX - 2,
@@ -96,7 +97,7 @@ static int channel_number(const struct launch *launch) {
 
 // Messages keep their length where both ends are ours; Node's protocol is a stream. The buffer's size is a wish.
 static int make_channel(struct start *start) {
-    enum launch_channel kind = start->launch->channel;
+    enum launch_channel kind = launch_channel_of(start->launch);
     int ends[2], wanted = CHANNEL_BYTES;
     if (kind == LAUNCH_CHANNEL_NONE) return 0;
     if (socketpair(AF_UNIX, (kind == LAUNCH_CHANNEL_NODE ? SOCK_STREAM : SOCK_SEQPACKET) | SOCK_CLOEXEC, 0, ends) != 0) return -errno;
@@ -152,8 +153,9 @@ static int make_plan(const struct start *start) {
                                .generation = start->worker->record->generation,
                                .cpus_per_worker = pool->cpus / (int)pool->record->wanted > 1 ? pool->cpus / (int)pool->record->wanted : 1,
                                .notify_socket = start->notify_path[0] != '\0' ? start->notify_path : NULL,
-                               .channel = launch->channel,
-                               .channel_fd = channel_number(launch)};
+                               .channel = launch_channel_of(launch),
+                               .channel_fd = channel_number(launch),
+                               .node_id = launch_is_node_cluster(launch) ? start->token >> SLOT_BITS : 0};
     struct plan plan = {.magic = PLAN_MAGIC,
                         .filter_flags = pool->filter_flags,
                         .no_new_privs = pool->no_new_privs,
@@ -232,7 +234,7 @@ int pool_start_process(struct pool *pool, struct worker *worker, struct pando_er
     struct start start = {.pool = pool, .worker = worker, .launch = launch, .near = {-1, -1, -1, -1}, .far_out = -1, .far_err = -1,
                           .far_ready = -1, .far_channel = -1};
     struct record_worker *record = worker->record;
-    start.token = ++pool->record->next_incarnation << 16 | (uint64_t)worker->slot;
+    start.token = ++pool->record->next_incarnation << SLOT_BITS | (uint64_t)worker->slot;
     int r = find_program(launch, start.path, sizeof start.path);
     if (r != 0) {
         *out_exit_code = r == -ENOENT ? EXIT_NOT_FOUND : EXIT_NOT_EXECUTABLE;
@@ -242,8 +244,8 @@ int pool_start_process(struct pool *pool, struct worker *worker, struct pando_er
     record->token = start.token;
     record->intercept = pool->record->intercept;
     record->started_ns = clock_now_ns();
-    record->first_listen_ns = record->addresses = record->ask_ns = 0;
-    record->told = record->frozen = record->ready_sign = record->foreign = false;
+    record->first_listen_ns = record->addresses = record->asked = record->ask_ns = 0;
+    record->told = record->bid = record->messaged = record->leaving = record->frozen = record->ready_sign = record->foreign = false;
     record->tail[0] = '\0';
     r = spawn_it(&start, error, out_exit_code);
     if (r != 0) {

@@ -10,6 +10,7 @@
 
 #include "fd.h"
 #include "log.h"
+#include "node.h"
 #include "notify.h"
 
 struct primary_worker *watches_of(struct primary *primary, struct worker *worker) {
@@ -27,6 +28,7 @@ static void on_listener(void *arg, int fd) {
     struct primary_worker *seen = arg;
     (void)fd;
     pool_on_notification(&seen->primary->pool, seen->worker);
+    node_on_system_call(seen);
     if (seen->worker->listener < 0) {  // no process of it is left
         watch_close(seen->listener);
         seen->listener = NULL;
@@ -82,7 +84,7 @@ void watches_notify_socket(struct primary *primary, int slot, int fd_take) {
 // ---- its channel
 
 // Who speaks on a channel of this kind; the argument of its functions is the struct primary_worker.
-static const struct worker_channel_events *const channel_events[LAUNCH_CHANNEL_COUNT] = {0};
+static const struct worker_channel_events *const channel_events[LAUNCH_CHANNEL_COUNT] = {[LAUNCH_CHANNEL_NODE] = &node_events};
 
 static void open_channel(struct primary_worker *seen, int fd_take) {
     struct primary *primary = seen->primary;
@@ -92,6 +94,8 @@ static void open_channel(struct primary_worker *seen, int fd_take) {
     enum launch_channel kind = type == SOCK_STREAM ? LAUNCH_CHANNEL_NODE : LAUNCH_CHANNEL_PANDO;
     seen->channel = worker_channel_open(&primary->loop, kind, fd_take, seen->worker->record->token, &primary->channel_memory[slot],
                                         channel_events[kind], seen);
+    seen->channel_kind = kind;
+    node_begin(seen);
     if (seen->channel == NULL) log_error("worker %d: cannot watch its channel: out of memory", slot);
 }
 
@@ -127,8 +131,7 @@ void watches_end(struct primary *primary, struct worker *worker) {
     stream_finish(seen->out);
     stream_finish(seen->err);
     worker_channel_drain(seen->channel);
-    worker_channel_close(seen->channel);
-    seen->channel = NULL;
+    node_end(seen);
     watch_close(seen->listener);
     watch_close(seen->ready_pipe);
     seen->out = seen->err = NULL;
