@@ -9,7 +9,8 @@
 //
 // A program that finishes its connections by itself on the stop signal (--cooperative) is told as soon as nothing new can
 // come to it. Near the deadline any is told: one that handles the signal may still finish. At the deadline it is killed.
-// One that a rollback may ask for (--keep-old) is not told: it stays frozen.
+// One that a rollback may ask for (--keep-old) is not told: it stays frozen. One that has a channel is told there first
+// (hooks.draining, hooks.telling), and has some time before the signal.
 #include <signal.h>
 
 #include "address.h"
@@ -96,7 +97,8 @@ void pool_freeze(struct pool *pool, struct worker *worker, uint64_t now_ns) {
 }
 
 static void tell(struct pool *pool, struct worker *worker) {
-    worker->record->told = true;
+    if (!worker->record->messaged) pool->hooks.telling(pool->arg, worker);
+    worker->record->told = worker->record->bid = true;
     worker->record->keep = worker->record->kept = false;
     link_kill(pool->link, worker->record->pid, pool_launch_of(pool, worker)->stop_signal, true);
     pool_thaw(pool, worker);
@@ -126,6 +128,27 @@ static uint64_t last_word_ns(const struct record_worker *record) {
     return third < LAST_WORD_NS ? third : LAST_WORD_NS;
 }
 
+// Its channel hears of it as soon as nothing more can come to it; that of one that is kept for a rollback must not.
+static void bid_farewell(struct pool *pool, struct worker *worker, uint64_t now_ns) {
+    struct record_worker *record = worker->record;
+    if (record->bid || (record->keep && !pool->record->stopping) || !nothing_comes(pool, worker, now_ns)) return;
+    record->bid = pool->hooks.draining(pool->arg, worker);
+}
+
+// Its channel first, where it has one; the signal at once, or when what the channel was told has had its time.
+static void tell_channel(struct pool *pool, struct worker *worker, uint64_t now_ns) {
+    struct record_worker *record = worker->record;
+    uint64_t wait_ns = pool->hooks.telling(pool->arg, worker);
+    record->messaged = record->bid = true;
+    if (wait_ns == 0) {
+        tell(pool, worker);
+    } else {
+        pool_thaw(pool, worker);
+        uint64_t last_ns = record->deadline_ns - last_word_ns(record);  // it is later than now
+        record->next_look_ns = record->deadline_ns == CLOCK_NEVER || wait_ns < last_ns - now_ns ? now_ns + wait_ns : last_ns;
+    }
+}
+
 static void look_frozen(struct pool *pool, struct worker *worker, uint64_t now_ns) {
     struct record_worker *record = worker->record;
     record->next_look_ns = now_ns + FREEZE_LOOK_NS;
@@ -135,7 +158,7 @@ static void look_frozen(struct pool *pool, struct worker *worker, uint64_t now_n
     if (stopped && record->keep && !pool->record->stopping && may_stop(pool, worker, now_ns)) {
         keep(worker, pool->record->rollout.keep_ns, now_ns);
     } else if (stopped && (cooperates || may_stop(pool, worker, now_ns))) {
-        tell(pool, worker);
+        tell_channel(pool, worker, now_ns);
     } else if (stopped || now_ns - record->frozen_ns > FREEZE_PATIENCE_NS) {
         pool_thaw(pool, worker);
         record->next_look_ns = now_ns + (stopped ? LOOK_AGAIN_NS : FREEZE_PATIENCE_NS);
@@ -156,8 +179,12 @@ void pool_drain_look(struct pool *pool, struct worker *worker, uint64_t now_ns) 
         return;
     }
     bool cooperates = pool_launch_of(pool, worker)->cooperative && nothing_comes(pool, worker, now_ns);
+    bid_farewell(pool, worker, now_ns);
     if (record->deadline_ns != CLOCK_NEVER && now_ns + last_word_ns(record) >= record->deadline_ns) {
-        log_info("worker %d (pid %d) still has connections: told to stop, killed at the deadline", worker_number(worker), record->pid);
+        log_info("worker %d (pid %d) still %s: told to stop, killed at the deadline", worker_number(worker), record->pid,
+                 record->messaged ? "runs after its message" : "has connections");
+        tell(pool, worker);
+    } else if (record->messaged) {
         tell(pool, worker);
     } else if (record->frozen) {
         look_frozen(pool, worker, now_ns);

@@ -4,11 +4,16 @@
 
 #include <stdint.h>
 
+#include "launch.h"
+
 struct environment {
     int slot, workers;
     uint32_t generation;
     int cpus_per_worker;
     const char *notify_socket;  // NULL = none
+    enum launch_channel channel;
+    int channel_fd;  // with a channel: its number in the worker
+    uint64_t node_id;  // of a worker of Node's cluster: never used twice; 0 = it is none
 };
 
 // A NULL-terminated heap array; free with environment_free. NULL when out of memory.

@@ -15,6 +15,7 @@
 #include <unistd.h>
 
 #include "address.h"
+#include "bind.h"
 #include "clock.h"
 #include "fd.h"
 #include "intercept_unix.h"
@@ -56,10 +57,6 @@ static int int_option(int fd, int level, int name) {
     int value = 0;
     socklen_t len = sizeof value;
     return getsockopt(fd, level, name, &value, &len) == 0 ? value : -errno;
-}
-
-static int set_reuseport(int fd, int on) {
-    return setsockopt(fd, SOL_SOCKET, SO_REUSEPORT, &on, sizeof on) == 0 ? 0 : -errno;
 }
 
 static bool is_tcp(int fd) {
@@ -190,37 +187,6 @@ static bool may_bind_port(const struct question *question, int port) {
     return true;
 }
 
-static int bind_here(int fd, const struct record_address *key) { return bind(fd, &key->at.any, key->len) == 0 ? 0 : -errno; }
-
-// The first of all binds alone, so that a stranger on the port is EADDRINUSE as it should be; only then may others join.
-static int bind_first(int fd, const struct record_address *key) {
-    int r = set_reuseport(fd, 0);
-    if (r == 0) r = bind_here(fd, key);
-    return r != 0 ? r : set_reuseport(fd, 1);
-}
-
-// Members of a group need one owner: a worker that changed its user before it made the socket would be refused.
-static void take_owner(const struct question *question, int fd, int address) {
-    struct stat info;
-    int row = listeners_any_row(question->intercept->listeners, address);
-    if (row >= 0 && fstat(question->intercept->listeners->fd[row], &info) == 0) fchown(fd, info.st_uid, (gid_t)-1);
-}
-
-static int bind_joining(int fd, const struct record_address *key) {
-    int r = set_reuseport(fd, 1);
-    return r != 0 ? r : bind_here(fd, key);
-}
-
-static int bind_in_group(const struct question *question, int fd, const struct record_address *key) {
-    int known = listeners_find_address(question->intercept->listeners, key);
-    if (known >= 0 && listeners_any_row(question->intercept->listeners, known) >= 0) {
-        take_owner(question, fd, known);
-        return bind_joining(fd, key);
-    }
-    int r = bind_first(fd, key);
-    return r == -EADDRINUSE && known >= 0 ? bind_joining(fd, key) : r;
-}
-
 static void shift_to_own_port(const struct question *question, struct record_address *key) {
     int own_port = question->intercept->launch->own_port;
     if (own_port == 0 || address_port(key) != own_port) return;
@@ -241,13 +207,13 @@ static enum verdict bind_port(struct question *question, int fd, struct record_a
     struct listeners *listeners = question->intercept->listeners;
     bool shares_already = int_option(fd, SOL_SOCKET, SO_REUSEPORT) > 0;
     shift_to_own_port(question, key);
-    if (address_port(key) == 0) return answer(question, bind_here(fd, key));
+    if (address_port(key) == 0) return answer(question, bind(fd, &key->at.any, key->len) == 0 ? 0 : -errno);
     if (bound_already(fd, key)) return answer(question, 0);
     if (!may_bind_port(question, address_port(key))) return answer(question, -EACCES);
     int known = listeners_find_address(listeners, key);
     if (known >= 0 && !shares_already && holds_already(question, known)) return answer(question, -EADDRINUSE);
     if (known >= 0 && question->intercept->record->address[known].fixed) return bind_fixed(question, fd, known);
-    int r = bind_in_group(question, fd, key);
+    int r = bind_in_group(listeners, fd, key);
     if (r == -EADDRINUSE) log_holder(question, key);
     if (r != 0) return answer(question, r);
     int address = listeners_address(listeners, key);
@@ -395,6 +361,7 @@ static enum verdict listen_tcp(struct question *question, int fd, int backlog) {
 // A unix socket, or one that came from elsewhere: it can neither be shared nor kept.
 static enum verdict listen_unknown(struct question *question) {
     struct record *record = question->intercept->record;
+    if (question->worker->record->asked != 0) return VERDICT_CONTINUE;  // it came through the channel, where its `listening` comes too
     if (!record->unknown_warned)
         log_warn("worker %d listens on a socket that Pando did not make: where sockets are handed out (`pando info`) only TCP is shared; "
                  "CAP_SYS_PTRACE would let Pando share it, `-w 1` runs one copy",
@@ -419,7 +386,7 @@ static enum verdict on_listen(struct question *question, const struct seccomp_da
         }
     }
     if (fd < 0) return hand ? listen_unknown(question) : VERDICT_CONTINUE;
-    if (hand) set_reuseport(fd, 1);  // the first bound alone; from here on others may join
+    if (hand) bind_set_reuseport(fd, 1);  // the first bound alone; from here on others may join
     if (is_tcp(fd)) return listen_tcp(question, fd, (int)call->args[1]);
     int address = bound_address_of(question, fd);
     return address < 0 ? VERDICT_CONTINUE : listen_shared(question, fd, address);
@@ -452,7 +419,7 @@ static enum verdict on_bind_handed(struct question *question) {
     bool alone = record->first_listen_ns == 0 && record->scout_token == token;
     if (record->first_listen_ns == 0 && !alone && may_park(question)) return VERDICT_PARK;
     bool joins = !alone || record->socket_end > 0;  // what the supervisor passed on is there already
-    set_reuseport(fd, joins);
+    bind_set_reuseport(fd, joins);
     return VERDICT_CONTINUE;
 }
 

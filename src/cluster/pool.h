@@ -23,6 +23,7 @@
 struct pool_fds {
     int out, err;    // read ends of its standard output and error
     int ready_pipe;  // --ready fd=N; else -1
+    int channel;     // our end of the worker's channel; else -1
 };
 
 struct pool_hooks {
@@ -33,6 +34,10 @@ struct pool_hooks {
     // False: not now, another one is being asked.
     bool (*check_health)(void *arg, struct worker *worker, int row);
     void (*progress)(void *arg, const char *line);    // of a roll-out, for whoever asked for it
+    // It is drained and nothing more can come to it: its channel may be told. True: it was, and there is no way back.
+    bool (*draining)(void *arg, struct worker *worker);
+    // It is told to stop, while it is frozen: its channel may be told. How long its stop signal is to wait; 0 = not at all.
+    uint64_t (*telling)(void *arg, struct worker *worker);
     void (*finished)(void *arg, int exit_code, const char *why);      // the instance is over; `why` NULL = as asked
 };
 
@@ -69,6 +74,8 @@ void pool_begin(struct pool *pool, int workers, int slots);
 // Events.
 void pool_on_exited(struct pool *pool, uint64_t token, pid_t pid, int status);
 void pool_on_notification(struct pool *pool, struct worker *worker);  // its listener is readable
+void pool_on_listening(struct pool *pool, struct worker *worker, int address);  // its channel says that it accepts there now
+void pool_on_leaving(struct pool *pool, struct worker *worker);  // its channel says that it takes no more connections and will end
 void pool_on_ready_sign(struct pool *pool, struct worker *worker);    // READY=1, or the newline
 void pool_on_health(struct pool *pool, struct worker *worker, uint64_t token, bool ready);  // the answer: 2xx, or anything else
 uint64_t pool_tick(struct pool *pool, uint64_t now_ns);               // does what is due; the next deadline

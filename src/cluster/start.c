@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// Starting the process of a slot: its plan, its pipes, its notify socket. Whatever must outlive this primary is with the
+// Starting the process of a slot: its plan, its pipes, its channel, its notify socket. Whatever must outlive this primary is with the
 // keeper before the process runs.
 #include <errno.h>
 #include <fcntl.h>
@@ -20,7 +20,15 @@
 #include "pool.h"
 #include "spawn.h"
 
-enum { PIPE_BYTES = 1 << 20, EXIT_NOT_FOUND = 127, EXIT_NOT_EXECUTABLE = 126, EXTRA_MAX = PLAN_FD_MAX - 2 };
+enum {
+    PIPE_BYTES = 1 << 20,
+    CHANNEL_BYTES = 256 << 10,
+    CHANNEL_NUMBER = 3,
+    SLOT_BITS = 16,  // of a token; the rest counts processes
+    EXIT_NOT_FOUND = 127,
+    EXIT_NOT_EXECUTABLE = 126,
+    EXTRA_MAX = PLAN_FD_MAX - 2,
+};
 
 struct start {
     struct pool *pool;
@@ -28,7 +36,7 @@ struct start {
     const struct launch *launch;  // borrowed: of its generation
     uint64_t token;
     struct pool_fds near;         // owned until handed to the hook
-    int far_out, far_err, far_ready;  // owned
+    int far_out, far_err, far_ready, far_channel;  // owned
     int extra[EXTRA_MAX], extra_target[EXTRA_MAX], extra_count;  // borrowed; descriptors beside output and error
     char path[PATH_MAX];
     char notify_path[108];
@@ -81,16 +89,38 @@ static int make_pipes(struct start *start) {
     return r != 0 ? r : link_post_hold(link, HELD_READY_PIPE, start->token, start->near.ready_pipe);
 }
 
+// A worker's channel is where Node puts that of its children, unless the user has given the number away.
+static int channel_number(const struct launch *launch) {
+    bool taken = launch->ready == LAUNCH_READY_FD && launch->ready_fd == CHANNEL_NUMBER;
+    return taken ? CHANNEL_NUMBER + 1 : CHANNEL_NUMBER;
+}
+
+// Messages keep their length where both ends are ours; Node's protocol is a stream. The buffer's size is a wish.
+static int make_channel(struct start *start) {
+    enum launch_channel kind = launch_channel_of(start->launch);
+    int ends[2], wanted = CHANNEL_BYTES;
+    if (kind == LAUNCH_CHANNEL_NONE) return 0;
+    if (socketpair(AF_UNIX, (kind == LAUNCH_CHANNEL_NODE ? SOCK_STREAM : SOCK_SEQPACKET) | SOCK_CLOEXEC, 0, ends) != 0) return -errno;
+    start->near.channel = ends[0];
+    start->far_channel = ends[1];
+    fd_set_nonblock(ends[0], true);
+    for (int i = 0; i < 2; i++) setsockopt(ends[i], SOL_SOCKET, SO_SNDBUF, &wanted, sizeof wanted);
+    return link_post_hold(start->pool->link, HELD_CHANNEL, start->token, start->near.channel);
+}
+
 static void drop_pipes(struct start *start) {
     link_drop(start->pool->link, HELD_OUTPUT, start->token << 1);
     link_drop(start->pool->link, HELD_OUTPUT, start->token << 1 | 1);
     link_drop(start->pool->link, HELD_READY_PIPE, start->token);
+    link_drop(start->pool->link, HELD_CHANNEL, start->token);
 }
 
 static void close_all(struct start *start) {
     fd_close(&start->near.out);
     fd_close(&start->near.err);
     fd_close(&start->near.ready_pipe);
+    fd_close(&start->near.channel);
+    fd_close(&start->far_channel);
     fd_close(&start->far_out);
     fd_close(&start->far_err);
     fd_close(&start->far_ready);
@@ -122,7 +152,10 @@ static int make_plan(const struct start *start) {
                                .workers = (int)pool->record->wanted,
                                .generation = start->worker->record->generation,
                                .cpus_per_worker = pool->cpus / (int)pool->record->wanted > 1 ? pool->cpus / (int)pool->record->wanted : 1,
-                               .notify_socket = start->notify_path[0] != '\0' ? start->notify_path : NULL};
+                               .notify_socket = start->notify_path[0] != '\0' ? start->notify_path : NULL,
+                               .channel = launch_channel_of(launch),
+                               .channel_fd = channel_number(launch),
+                               .node_id = launch_is_node_cluster(launch) ? start->token >> SLOT_BITS : 0};
     struct plan plan = {.magic = PLAN_MAGIC,
                         .filter_flags = pool->filter_flags,
                         .no_new_privs = pool->no_new_privs,
@@ -170,10 +203,12 @@ static int spawn_it(struct start *start, struct pando_error *error, int *out_exi
     struct worker *worker = start->worker;
     uint32_t stage = SPAWN_STAGE_PLAN;
     int r = make_pipes(start);
+    if (r == 0) r = make_channel(start);
     if (r != 0) return error_set(error, -r, "start worker %d: make its pipes", worker_number(worker));
     struct generations *generations = &start->pool->generations;
     uint32_t generation = worker->record->generation;
     add_extra(start, start->far_ready, start->launch->ready_fd);
+    add_extra(start, start->far_channel, channel_number(start->launch));
     add_extra(start, generations_directory(generations, generation), PLAN_FD_DIRECTORY);
     add_extra(start, generations_program(generations, generation, start->path), PLAN_FD_PROGRAM);
     scoped_fd memfd = make_plan(start);
@@ -196,9 +231,10 @@ static void make_notify_path(struct start *start) {
 
 int pool_start_process(struct pool *pool, struct worker *worker, struct pando_error *error, int *out_exit_code) {
     const struct launch *launch = pool_launch_of(pool, worker);
-    struct start start = {.pool = pool, .worker = worker, .launch = launch, .near = {-1, -1, -1}, .far_out = -1, .far_err = -1, .far_ready = -1};
+    struct start start = {.pool = pool, .worker = worker, .launch = launch, .near = {-1, -1, -1, -1}, .far_out = -1, .far_err = -1,
+                          .far_ready = -1, .far_channel = -1};
     struct record_worker *record = worker->record;
-    start.token = ++pool->record->next_incarnation << 16 | (uint64_t)worker->slot;
+    start.token = ++pool->record->next_incarnation << SLOT_BITS | (uint64_t)worker->slot;
     int r = find_program(launch, start.path, sizeof start.path);
     if (r != 0) {
         *out_exit_code = r == -ENOENT ? EXIT_NOT_FOUND : EXIT_NOT_EXECUTABLE;
@@ -208,8 +244,8 @@ int pool_start_process(struct pool *pool, struct worker *worker, struct pando_er
     record->token = start.token;
     record->intercept = pool->record->intercept;
     record->started_ns = clock_now_ns();
-    record->first_listen_ns = record->addresses = record->ask_ns = 0;
-    record->told = record->frozen = record->ready_sign = record->foreign = false;
+    record->first_listen_ns = record->addresses = record->asked = record->ask_ns = 0;
+    record->told = record->bid = record->messaged = record->leaving = record->frozen = record->ready_sign = record->foreign = false;
     record->tail[0] = '\0';
     r = spawn_it(&start, error, out_exit_code);
     if (r != 0) {

@@ -23,9 +23,11 @@
 #include "entry.h"
 #include "fd.h"
 #include "given.h"
+#include "handoff.h"
 #include "home.h"
 #include "inherit.h"
 #include "log.h"
+#include "node.h"
 #include "notify.h"
 #include "orphan.h"
 #include "procinfo.h"
@@ -36,7 +38,7 @@
 #include "upgrade.h"
 #include "watches.h"
 
-enum { FLUSH_MS = 1000, UP_AGAIN_MS = 10000, DESCRIPTORS_A_WORKER = 12, DESCRIPTORS_OF_OURS = 64 };
+enum { FLUSH_MS = 1000, UP_AGAIN_MS = 10000, DESCRIPTORS_A_WORKER = 13, DESCRIPTORS_OF_OURS = 64 };
 
 void primary_wake(struct primary *primary) { primary->changed = true; }
 
@@ -52,6 +54,8 @@ static void on_started(void *arg, struct worker *worker, struct pool_fds *fds) {
 
 static void on_ended(void *arg, struct worker *worker) { watches_end(arg, worker); }
 static void on_changed(void *arg) { primary_wake(arg); }
+static bool on_draining(void *arg, struct worker *worker) { return node_draining(arg, worker); }
+static uint64_t on_telling(void *arg, struct worker *worker) { return node_telling(arg, worker); }
 
 static void on_progress(void *arg, const char *line) {
     struct primary *primary = arg;
@@ -249,6 +253,7 @@ static void set_timer(struct primary *primary, uint64_t due_ns, uint64_t now_ns)
 static void on_before_wait(uv_prepare_t *prepare) {
     struct primary *primary = prepare->data;
     if (primary->link.first != NULL) take_keeper_events(primary);
+    if (primary->room && !primary->finished) handoff_run(primary);
     if (!primary->changed || primary->finished) return;
     primary->changed = false;
     uint64_t now = clock_now_ns();
@@ -256,6 +261,7 @@ static void on_before_wait(uv_prepare_t *prepare) {
     if (primary->pids_changed) adopt_write_pids(primary);
     primary->pids_changed = false;
     check_up(primary);
+    handoff_look(primary);
     check_reload(primary);
     supervisor_update(primary->supervisor);
     control_on_changed(primary->control);
@@ -290,7 +296,7 @@ static int start_loop(struct primary *primary) {
     return primary->channel != NULL && primary->handed != NULL && primary->wakes != NULL ? 0 : -ENOMEM;
 }
 
-// This process holds about eleven descriptors a worker, the keeper six; the keeper has raised the soft limit to the hard one.
+// This process holds about twelve descriptors a worker, the keeper seven; the keeper has raised the soft limit to the hard one.
 static void warn_of_limit(long workers) {
     struct rlimit files;
     rlim_t needed = (rlim_t)workers * DESCRIPTORS_A_WORKER + DESCRIPTORS_OF_OURS;
@@ -308,6 +314,7 @@ static void greet(struct primary *primary) {
     log_info("%ld worker%s (%d core%s: affinity %d, cgroup quota %s), control %s/%s.sock", workers, workers == 1 ? "" : "s",
              cpus.count, cpus.count == 1 ? "" : "s", cpus.affinity, quota, primary->launch.home, primary->launch.name);
     warn_of_limit(workers);
+    node_greet(primary);
     pool_begin(&primary->pool, (int)(workers <= LAUNCH_WORKERS_MAX ? workers : LAUNCH_WORKERS_MAX), primary->given_slots);
 }
 
@@ -325,6 +332,8 @@ static void prepare(struct primary *primary) {
                                               .changed = on_changed,
                                               .check_health = health_begin,
                                               .progress = on_progress,
+                                              .draining = on_draining,
+                                              .telling = on_telling,
                                               .finished = on_finished};
     link_init(&primary->link, INHERIT_CHANNEL);
     fd_set_cloexec(INHERIT_CHANNEL, true);
