@@ -30,7 +30,7 @@
 #include "fd.h"
 #include "foreign.h"
 #include "inherit.h"
-#include "keeper_state.h"
+#include "keeper.h"
 #include "log.h"
 #include "plan.h"
 #include "sdnotify.h"
@@ -43,39 +43,11 @@
 #define TRIAL_NS (10 * CLOCK_S)   // a primary from a new program has so long to take over
 
 enum { START_FAILED_STATUS = 127 << 8 };  // as a shell would say it, as from waitpid(2)
-enum { FORWARDED_MAX = KEEPER_FORWARDED_MAX, DRAIN_BYTES = 4096, QUICK_DEATHS_MAX = 5, POLL_FIXED = 2 };
+enum { DRAIN_BYTES = 4096, QUICK_DEATHS_MAX = 5, POLL_FIXED = 2 };
 
 static const int forwarded[FORWARDED_MAX] = {SIGTERM, SIGINT, SIGHUP, SIGQUIT, SIGUSR1, SIGUSR2, SIGTTIN, SIGTTOU};
 
-struct keeper {
-    struct keeper_child child[KEEPER_CHILD_MAX];
-    struct keeper_held held[KEEPER_HELD_MAX];
-    size_t child_end, held_end;  // rows from here on have never been used
-    char *name;
-    char **envp;
-    int signals, null;
-    int channel;  // -1 while no primary lives
-    pid_t primary;
-    int primary_pidfd;
-    uint64_t primary_started_ns, primary_retry_ns;
-    int quick_deaths;
-    bool told;       // the primary has said HELLO, and is there
-    bool was_up;     // it has; still known when it is gone
-    bool ever_told;  // some primary has
-    bool had_terminal;
-    int signal_count[FORWARDED_MAX];  // not heard yet
-    int signal_told[FORWARDED_MAX];   // of those, how many the present primary was told
-    bool signal_from_kernel[FORWARDED_MAX];
-    enum keeper_trial trial;
-    int trial_status;
-    struct sdnotify supervisor;
-    bool refuse;          // PANDO_DEBUG_REFUSE=keeper: as under a security module that forbids PEEK and GETFD
-    bool refuse_foreign;  // =foreign: as under Yama, where only an ancestor may
-    bool quitting;
-    int exit_code;
-};
-
-static struct keeper keeper;
+struct keeper keeper;
 
 // A reader of our stderr that stalls costs lines, never the service.
 static void write_if_room(void *arg, const char *bytes, size_t len) {
@@ -83,154 +55,6 @@ static void write_if_room(void *arg, const char *bytes, size_t len) {
     struct pollfd room = {.fd = STDERR_FILENO, .events = POLLOUT};
     if (poll(&room, 1, 0) != 1 || (room.revents & POLLOUT) == 0) return;
     if (write(STDERR_FILENO, bytes, len) < 0) return;
-}
-
-// ---- tables
-
-// One that runs, or one that has ended and is not forgotten yet: its number may be in use again.
-static struct keeper_child *child_find(pid_t pid, bool exited) {
-    for (size_t i = 0; i < keeper.child_end; i++)
-        if (pid > 0 && keeper.child[i].pid == pid && keeper.child[i].exited == exited) return &keeper.child[i];
-    return NULL;
-}
-
-static struct keeper_child *child_free_row(void) {
-    for (size_t i = 0; i < KEEPER_CHILD_MAX; i++) {
-        if (keeper.child[i].pid != 0) continue;
-        if (i >= keeper.child_end) keeper.child_end = i + 1;
-        return &keeper.child[i];
-    }
-    return NULL;
-}
-
-static struct keeper_held *held_find(uint32_t kind, uint64_t key) {
-    for (size_t i = 0; i < keeper.held_end; i++)
-        if (keeper.held[i].kind == kind && keeper.held[i].key == key) return &keeper.held[i];
-    return NULL;
-}
-
-static int held_put(uint32_t kind, uint64_t key, int *fd) {
-    struct keeper_held *row = held_find(kind, key);
-    for (size_t i = 0; row == NULL && i < KEEPER_HELD_MAX; i++) {
-        if (keeper.held[i].kind != 0) continue;
-        if (i >= keeper.held_end) keeper.held_end = i + 1;
-        row = &keeper.held[i];
-        row->fd = -1;
-    }
-    if (row == NULL) return -ENFILE;
-    fd_close(&row->fd);
-    *row = (struct keeper_held){.kind = kind, .key = key, .fd = fd_take(fd)};
-    return 0;
-}
-
-static int held_fd(uint32_t kind, uint64_t key) {
-    const struct keeper_held *row = held_find(kind, key);
-    return row == NULL ? -1 : row->fd;
-}
-
-static void held_drop(struct keeper_held *row) {
-    if (row == NULL) return;
-    fd_close(&row->fd);
-    *row = (struct keeper_held){.fd = -1};
-}
-
-// ---- becoming another keeper: an upgrade, or its undoing
-
-static struct keeper_state state;  // only touched then
-
-static void state_fill(void) {
-    state.child_end = (uint32_t)keeper.child_end;
-    state.held_end = (uint32_t)keeper.held_end;
-    state.channel = keeper.channel;
-    state.primary = keeper.primary;
-    state.primary_pidfd = keeper.primary_pidfd;
-    state.quick_deaths = keeper.quick_deaths;
-    state.trial = keeper.trial;
-    state.trial_status = keeper.trial_status;
-    state.ever_told = keeper.ever_told;
-    state.had_terminal = keeper.had_terminal;
-    memcpy(state.signal_count, keeper.signal_count, sizeof state.signal_count);
-    memcpy(state.signal_from_kernel, keeper.signal_from_kernel, sizeof state.signal_from_kernel);
-    memcpy(state.child, keeper.child, sizeof state.child);
-    memcpy(state.held, keeper.held, sizeof state.held);
-}
-
-static void state_apply(void) {
-    keeper.child_end = state.child_end;
-    keeper.held_end = state.held_end;
-    keeper.channel = state.channel;
-    keeper.primary = state.primary;
-    keeper.primary_pidfd = state.primary_pidfd;
-    keeper.quick_deaths = state.quick_deaths;
-    keeper.trial = (enum keeper_trial)state.trial;
-    keeper.trial_status = state.trial_status;
-    keeper.ever_told = state.ever_told;
-    keeper.had_terminal = state.had_terminal;
-    memcpy(keeper.signal_count, state.signal_count, sizeof state.signal_count);
-    memcpy(keeper.signal_from_kernel, state.signal_from_kernel, sizeof state.signal_from_kernel);
-    memcpy(keeper.child, state.child, sizeof state.child);
-    memcpy(keeper.held, state.held, sizeof state.held);
-}
-
-// Returns only when it failed; nothing has changed then.
-static int become(int executable) {
-    state_fill();
-    return keeper_state_exec(&state, executable, keeper.name, keeper.envp);
-}
-
-// Key 0 and key 1 of it change places.
-static void swap_versions(uint32_t kind) {
-    struct keeper_held *now = held_find(kind, 0), *before = held_find(kind, 1);
-    if (now == NULL || before == NULL) return;
-    int fd = now->fd;
-    now->fd = before->fd;
-    before->fd = fd;
-}
-
-static void swap_programs(void) {
-    swap_versions(HELD_PANDO);
-    swap_versions(HELD_KEEPER);
-}
-
-static void drop_versions(uint64_t key) {
-    held_drop(held_find(HELD_PANDO, key));
-    held_drop(held_find(HELD_KEEPER, key));
-}
-
-// Out of the way of the numbers that a child is given.
-static int move_up(int *fd) {
-    int moved = fcntl(*fd, F_DUPFD_CLOEXEC, INHERIT_KEEPER_END);
-    if (moved < 0) return -errno;
-    fd_close(fd);
-    *fd = moved;
-    return 0;
-}
-
-static int trial_begin(int fds[2]) {
-    int r = move_up(&fds[0]);
-    if (r == 0) r = held_put(HELD_PANDO, 1, &fds[0]);
-    if (r == 0) r = held_put(HELD_KEEPER, 1, &fds[1]);
-    if (r == 0) {
-        swap_programs();
-        keeper.trial = KEEPER_TRIAL_RUNNING;
-        r = become(held_fd(HELD_KEEPER, 0));
-        keeper.trial = KEEPER_TRIAL_NONE;
-        swap_programs();
-    }
-    drop_versions(1);
-    return r;
-}
-
-// Back to what was there before, the keeper as well.
-static void trial_failed(int status) {
-    keeper.trial = KEEPER_TRIAL_FAILED;
-    keeper.trial_status = status;
-    keeper.quick_deaths = 0;
-    keeper.primary_retry_ns = clock_now_ns();
-    swap_programs();
-    log_error("the primary of the new program ended before it had taken over (status 0x%04x): the old program goes on", (unsigned)status);
-    int r = become(held_fd(HELD_KEEPER, 0));
-    log_error("cannot become the old keeper again: %s; this one goes on with the old program", strerror(-r));
 }
 
 // ---- the primary
@@ -271,7 +95,7 @@ static void primary_died(int status) {
     keeper.primary = 0;
     if (keeper.quitting) return;
     if (keeper.trial == KEEPER_TRIAL_RUNNING) {
-        trial_failed(status);
+        become_old(status);
         return;
     }
     keeper.quick_deaths = healthy ? 0 : keeper.quick_deaths + 1;
@@ -282,7 +106,7 @@ static void primary_died(int status) {
 static void start_failed(const char *what, int error) {
     if (keeper.trial == KEEPER_TRIAL_RUNNING) {
         log_error("cannot start the primary of the new program: %s: %s", what, strerror(error));
-        trial_failed(START_FAILED_STATUS);
+        become_old(START_FAILED_STATUS);
         return;
     }
     keeper.quick_deaths++;
@@ -381,20 +205,17 @@ static void on_hello(void) {
 }
 
 static void on_settled(void) {
-    keeper.trial = KEEPER_TRIAL_NONE;
-    keeper.trial_status = 0;
-    drop_versions(1);
+    become_settled();
     reply_result(0);
 }
 
 static void on_state(void) {
-    state_fill();
-    scoped_fd memfd = keeper_state_save(&state);
+    scoped_fd memfd = become_memfd();
     reply(&(struct keeper_message){.verb = KEEPER_REPLY, .result = memfd < 0 ? memfd : 0}, &memfd, memfd < 0 ? 0 : 1);
 }
 
 static void on_upgrade(int *fds, size_t fd_count) {
-    reply_result(fd_count != 2 ? -EINVAL : keeper.trial != KEEPER_TRIAL_NONE ? -EBUSY : trial_begin(fds));
+    reply_result(fd_count != 2 ? -EINVAL : keeper.trial != KEEPER_TRIAL_NONE ? -EBUSY : become_new(fds));
 }
 
 static void spawn_from_plan(struct spawn *spawn, const struct plan *plan, char **argv, char **envp, const int *fds, size_t fd_count) {
@@ -836,27 +657,14 @@ static void end_primary(void) {
 }
 
 // We are what another keeper, or a primary without one, has become. The primary that is still there is of the old program.
-static int resume(const char *number) {
-    int memfd = atoi(number);
-    int r = keeper_state_load(memfd, &state);
-    if (r != 0) return r;
-    close(memfd);
-    state_apply();
-    keeper_state_keep_fds(&state, false);
-    end_primary();
-    return 0;
-}
-
-// `pando-keeper --examine FD`: could this keeper go on from there?
-static int examine(const char *number) {
-    int r = keeper_state_load(atoi(number), &state);
-    if (r == 0) return printf("channel %d\n", CHANNEL_VERSION) > 0 && fflush(stdout) == 0 ? 0 : 1;
-    printf("the state of the running keeper is not of this version (%d): %s\n", KEEPER_STATE_VERSION, strerror(-r));
-    return 1;
+static int resume(const char *fd) {
+    int r = become_resume(fd);
+    if (r == 0) end_primary();
+    return r;
 }
 
 int main(int argc, char **argv, char **envp) {
-    if (argc == 3 && strcmp(argv[1], INHERIT_EXAMINE_VERB) == 0) return examine(argv[2]);
+    if (argc == 3 && strcmp(argv[1], INHERIT_EXAMINE_VERB) == 0) return become_examine(argv[2]);
     if (argc != 3 && (argc != 2 || fcntl(INHERIT_PROGRAM, F_GETFD) < 0)) {
         fprintf(stderr, "pando-keeper: started by `pando run`, not by hand\n");
         return 2;

@@ -124,6 +124,7 @@ uint64_t orphan_tick(struct primary *primary, uint64_t now_ns) {
         alive = true;
         if (record->stopping && worker->record->deadline_ns <= now_ns) signal_group(worker, SIGKILL);
     }
-    if (!alive) primary->pool.hooks.finished(primary, record->stopping ? 0 : 1, record->stopping ? NULL : "no keeper, and no worker is left");
+    if (!alive)
+        primary->pool.hooks.finished(primary, record->stopping ? 0 : 1, record->stopping ? NULL : "no keeper, and no worker is left");
     return alive ? now_ns + LOOK_NS : CLOCK_NEVER;
 }
