@@ -470,6 +470,28 @@ def test_killing_the_primary_fails_no_request_and_changes_no_worker(cluster, nod
 
 
 @balanced
+def test_an_upgrade_and_the_keepers_death_change_no_worker(cluster, node, balance):
+    port = free_port()
+    instance = cluster(node, "who.js", port, options=balance)
+    before = instance.wait_ready()
+    pids = instance.pids()
+    with Load(port, clients=4, pause=0.005) as load:
+        instance.ctl("upgrade", check=0)
+        load.wait_answered(20)
+        os.kill(instance.keeper_pid, signal.SIGKILL)
+        wait_until(lambda: (lambda status: status and status["keeper_pid"] not in (None, before["keeper_pid"]))(instance.try_status()),
+                   what="another keeper")
+        load.wait_answered(20)
+    # Each time a primary leaves, a connection may be in it alone where it passes them.
+    assert len(load.failures) <= (2 if balance == PASSED else 0), load.failures[:5]
+    assert instance.pids() == pids
+    instance.ctl("restart", check=0)
+    assert "disconnect event, voluntary true" in instance.output()
+    pids_answering(port, 2)
+    instance.ctl("stop", check=0)
+
+
+@balanced
 def test_killed_workers_are_replaced_under_load(cluster, node, balance):
     port = free_port()
     instance = cluster(node, "who.js", port, workers=3, options=balance)
