@@ -26,13 +26,11 @@ struct pando_str {
 static inline struct pando_str pando_str_of(const char *text) { return (struct pando_str){text, text ? strlen(text) : 0}; }
 static inline bool pando_str_is(struct pando_str a, struct pando_str b) { return a.len == b.len && !memcmp(a.data, b.data, a.len); }
 
-#ifndef PANDO_ERROR_TEXT_SIZE
 #define PANDO_ERROR_TEXT_SIZE 512
 struct pando_error {
     int code;                          // errno value, 0 when nothing failed
     char text[PANDO_ERROR_TEXT_SIZE];  // what was attempted, what happened, what to do
 };
-#endif
 
 PANDO_API uint64_t pando_now_ns(void);  // CLOCK_MONOTONIC
 
