@@ -19,3 +19,7 @@ enum inherit_fd {
 enum inherit_ready { INHERIT_READY_UP = 'U', INHERIT_READY_FAILED = 'F' };
 
 #define INHERIT_PRIMARY_VERB "--primary"  // argv[1] of the primary: `pando --primary NAME`
+
+// A worker finds its channel by this variable of its environment: "FD:INODE". The inode tells the socket from whatever
+// else has that number in a process that the worker started.
+#define INHERIT_WORKER_CHANNEL "PANDO_CHANNEL_FD"
