@@ -11,10 +11,10 @@ static const char *const stripped[] = {
     "NOTIFY_SOCKET", "LISTEN_PID",     "LISTEN_FDS",   "LISTEN_FDNAMES", "WATCHDOG_USEC", "WATCHDOG_PID", "FDSTORE",
     "GUNICORN_FD",   "GUNICORN_PID",   "UNICORN_FD",   "UPSTART_FDS",    "NGINX",         "NODE_UNIQUE_ID",
     "NODE_CHANNEL_FD", "NODE_CHANNEL_SERIALIZATION_MODE", "PHP_CLI_SERVER_WORKERS",
-    "PANDO_WORKER",  "PANDO_WORKERS",  "PANDO_GENERATION", "NODE_APP_INSTANCE", "PANDO_DEBUG_REFUSE",
+    "PANDO_WORKER",  "PANDO_WORKERS",  "PANDO_GENERATION", "NODE_APP_INSTANCE", "PANDO_DEBUG_REFUSE", "PANDO_CHANNEL_FD",
 };
 
-enum { ADDED_MAX = 10, ENTRY_SIZE = 256 };
+enum { ADDED_MAX = 12, ENTRY_SIZE = 256 };
 
 static bool names(const char *entry, const char *name) {
     size_t len = strlen(name);
@@ -56,6 +56,18 @@ static void add_unless_set(struct building *to, char *const *base, const char *n
     if (environment_get(base, name) == NULL) add_number(to, name, value);
 }
 
+static void add_channel(struct building *to, const struct environment *with) {
+    switch (with->channel) {
+        case LAUNCH_CHANNEL_NODE:
+            add_number(to, "NODE_CHANNEL_FD", with->channel_fd);
+            add(to, "NODE_CHANNEL_SERIALIZATION_MODE=json");
+            break;
+        case LAUNCH_CHANNEL_PANDO: add_number(to, "PANDO_CHANNEL_FD", with->channel_fd); break;
+        case LAUNCH_CHANNEL_NONE:
+        case LAUNCH_CHANNEL_COUNT: break;
+    }
+}
+
 char **environment_build(char *const *base, const struct environment *with) {
     size_t count = 0;
     while (base[count] != NULL) count++;
@@ -70,6 +82,7 @@ char **environment_build(char *const *base, const struct environment *with) {
     add_unless_set(&to, base, "WEB_CONCURRENCY", 1);
     add_unless_set(&to, base, "PYTHONUNBUFFERED", 1);
     add_unless_set(&to, base, "GOMAXPROCS", with->cpus_per_worker);
+    add_channel(&to, with);
     if (with->notify_socket != NULL) {
         char entry[ENTRY_SIZE];
         snprintf(entry, sizeof entry, "NOTIFY_SOCKET=%s", with->notify_socket);

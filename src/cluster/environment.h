@@ -4,11 +4,15 @@
 
 #include <stdint.h>
 
+#include "launch.h"
+
 struct environment {
     int slot, workers;
     uint32_t generation;
     int cpus_per_worker;
     const char *notify_socket;  // NULL = none
+    enum launch_channel channel;
+    int channel_fd;  // with a channel: its number in the worker
 };
 
 // A NULL-terminated heap array; free with environment_free. NULL when out of memory.

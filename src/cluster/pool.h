@@ -22,6 +22,7 @@
 struct pool_fds {
     int out, err;    // read ends of its standard output and error
     int ready_pipe;  // --ready fd=N; else -1
+    int channel;     // our end of the worker's channel; else -1
 };
 
 struct pool_hooks {

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// Starting the process of a slot: its plan, its pipes, its notify socket. Whatever must outlive this primary is with the
+// Starting the process of a slot: its plan, its pipes, its channel, its notify socket. Whatever must outlive this primary is with the
 // keeper before the process runs.
 #include <errno.h>
 #include <fcntl.h>
@@ -20,14 +20,14 @@
 #include "pool.h"
 #include "spawn.h"
 
-enum { PIPE_BYTES = 1 << 20, EXIT_NOT_FOUND = 127, EXIT_NOT_EXECUTABLE = 126 };
+enum { PIPE_BYTES = 1 << 20, CHANNEL_BYTES = 256 << 10, CHANNEL_NUMBER = 3, EXIT_NOT_FOUND = 127, EXIT_NOT_EXECUTABLE = 126 };
 
 struct start {
     struct pool *pool;
     struct worker *worker;
     uint64_t token;
     struct pool_fds near;         // owned until handed to the hook
-    int far_out, far_err, far_ready;  // owned
+    int far_out, far_err, far_ready, far_channel;  // owned
     char path[PATH_MAX];
     char notify_path[108];
 };
@@ -73,16 +73,38 @@ static int make_pipes(struct start *start) {
     return r != 0 ? r : link_post_hold(link, HELD_READY_PIPE, start->token, start->near.ready_pipe);
 }
 
+// A worker's channel is where Node puts that of its children, unless the user has given the number away.
+static int channel_number(const struct launch *launch) {
+    bool taken = launch->ready == LAUNCH_READY_FD && launch->ready_fd == CHANNEL_NUMBER;
+    return taken ? CHANNEL_NUMBER + 1 : CHANNEL_NUMBER;
+}
+
+// Messages keep their length where both ends are ours; Node's protocol is a stream. The buffer's size is a wish.
+static int make_channel(struct start *start) {
+    enum launch_channel kind = start->pool->launch->channel;
+    int ends[2], wanted = CHANNEL_BYTES;
+    if (kind == LAUNCH_CHANNEL_NONE) return 0;
+    if (socketpair(AF_UNIX, (kind == LAUNCH_CHANNEL_NODE ? SOCK_STREAM : SOCK_SEQPACKET) | SOCK_CLOEXEC, 0, ends) != 0) return -errno;
+    start->near.channel = ends[0];
+    start->far_channel = ends[1];
+    fd_set_nonblock(ends[0], true);
+    for (int i = 0; i < 2; i++) setsockopt(ends[i], SOL_SOCKET, SO_SNDBUF, &wanted, sizeof wanted);
+    return link_post_hold(start->pool->link, HELD_CHANNEL, start->token, start->near.channel);
+}
+
 static void drop_pipes(struct start *start) {
     link_drop(start->pool->link, HELD_OUTPUT, start->token << 1);
     link_drop(start->pool->link, HELD_OUTPUT, start->token << 1 | 1);
     link_drop(start->pool->link, HELD_READY_PIPE, start->token);
+    link_drop(start->pool->link, HELD_CHANNEL, start->token);
 }
 
 static void close_all(struct start *start) {
     fd_close(&start->near.out);
     fd_close(&start->near.err);
     fd_close(&start->near.ready_pipe);
+    fd_close(&start->near.channel);
+    fd_close(&start->far_channel);
     fd_close(&start->far_out);
     fd_close(&start->far_err);
     fd_close(&start->far_ready);
@@ -107,23 +129,38 @@ static void fill_cpu(const struct pool *pool, int slot, struct plan *plan) {
     memcpy(plan->cpus, &one, sizeof one < sizeof plan->cpus ? sizeof one : sizeof plan->cpus);
 }
 
-static int make_plan(const struct start *start) {
+// What the worker gets, in the order of the plan.
+struct given {
+    int fd, target;
+};
+
+static size_t list_given(const struct start *start, struct given given[PLAN_FD_MAX]) {
+    const struct launch *launch = start->pool->launch;
+    size_t count = 0;
+    given[count++] = (struct given){start->far_out, STDOUT_FILENO};
+    given[count++] = (struct given){start->far_err, STDERR_FILENO};
+    if (start->far_ready >= 0) given[count++] = (struct given){start->far_ready, launch->ready_fd};
+    if (start->far_channel >= 0) given[count++] = (struct given){start->far_channel, channel_number(launch)};
+    return count;
+}
+
+static int make_plan(const struct start *start, const struct given *given, size_t count) {
     const struct pool *pool = start->pool;
     const struct launch *launch = pool->launch;
     struct environment with = {.slot = start->worker->slot,
                                .workers = (int)pool->record->wanted,
                                .generation = pool->record->generation,
                                .cpus_per_worker = pool->cpus / (int)pool->record->wanted > 1 ? pool->cpus / (int)pool->record->wanted : 1,
-                               .notify_socket = start->notify_path[0] != '\0' ? start->notify_path : NULL};
+                               .notify_socket = start->notify_path[0] != '\0' ? start->notify_path : NULL,
+                               .channel = launch->channel,
+                               .channel_fd = channel_number(launch)};
     struct plan plan = {.magic = PLAN_MAGIC,
                         .filter_flags = pool->filter_flags,
                         .no_new_privs = pool->no_new_privs,
                         .nofile_soft = launch->nofile_soft,
                         .nofile_hard = launch->nofile_hard};
     for (int i = 0; i < PLAN_FD_MAX; i++) plan.fd_target[i] = -1;
-    plan.fd_target[0] = STDOUT_FILENO;
-    plan.fd_target[1] = STDERR_FILENO;
-    if (start->far_ready >= 0) plan.fd_target[2] = launch->ready_fd;
+    for (size_t i = 0; i < count; i++) plan.fd_target[i] = given[i].target;
     snprintf(plan.title, sizeof plan.title, "worker %d", start->worker->slot);
     fill_user(launch, &plan);
     fill_cpu(pool, start->worker->slot, &plan);
@@ -161,13 +198,17 @@ static int explain(const struct start *start, int r, enum spawn_stage stage, str
 static int spawn_it(struct start *start, struct pando_error *error, int *out_exit_code) {
     struct worker *worker = start->worker;
     uint32_t stage = SPAWN_STAGE_PLAN;
+    struct given given[PLAN_FD_MAX];
+    int fds[PLAN_FD_MAX];
     int r = make_pipes(start);
+    if (r == 0) r = make_channel(start);
     if (r != 0) return error_set(error, -r, "start worker %d: make its pipes", worker->slot);
-    scoped_fd memfd = make_plan(start);
+    size_t count = list_given(start, given);
+    for (size_t i = 0; i < count; i++) fds[i] = given[i].fd;
+    scoped_fd memfd = make_plan(start, given, count);
     if (memfd < 0) return error_set(error, -memfd, "start worker %d: make its plan", worker->slot);
-    int fds[3] = {start->far_out, start->far_err, start->far_ready};
     pid_t pid = 0;
-    r = link_spawn(start->pool->link, start->token, memfd, fds, start->far_ready >= 0 ? 3 : 2, &pid, &worker->pidfd,
+    r = link_spawn(start->pool->link, start->token, memfd, fds, count, &pid, &worker->pidfd,
                    &worker->listener, &stage);
     if (r != 0) return explain(start, r, (enum spawn_stage)stage, error, out_exit_code);
     worker->record->pid = pid;
@@ -181,7 +222,8 @@ static void make_notify_path(struct start *start) {
 }
 
 int pool_start_process(struct pool *pool, struct worker *worker, struct pando_error *error, int *out_exit_code) {
-    struct start start = {.pool = pool, .worker = worker, .near = {-1, -1, -1}, .far_out = -1, .far_err = -1, .far_ready = -1};
+    struct start start = {.pool = pool, .worker = worker, .near = {-1, -1, -1, -1}, .far_out = -1, .far_err = -1,
+                          .far_ready = -1, .far_channel = -1};
     struct record_worker *record = worker->record;
     start.token = ++pool->record->next_incarnation << 16 | (uint64_t)worker->slot;
     int r = find_program(pool->launch, start.path, sizeof start.path);

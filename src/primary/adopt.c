@@ -76,6 +76,13 @@ static int open_ring(struct primary *primary, struct told *told, struct pando_er
     return link_hold(&primary->link, HELD_LOG_RING, 0, memfd);
 }
 
+static int open_channel_memory(struct primary *primary, struct told *told, struct pando_error *error) {
+    scoped_fd memfd = take_held(told, HELD_CHANNEL_MEMORY, 0);
+    primary->channel_memory = worker_channel_memory_map(&memfd);
+    if (primary->channel_memory == NULL) return error_set(error, ENOMEM, "start: make the memory of the workers' channels");
+    return link_hold(&primary->link, HELD_CHANNEL_MEMORY, 0, memfd);
+}
+
 static void open_control(struct primary *primary, struct told *told) {
     int listener = take_held(told, HELD_CONTROL, 0);
     primary->lock = take_held(told, HELD_LOCK, 0);
@@ -88,13 +95,14 @@ static void open_control(struct primary *primary, struct told *told) {
 
 static void adopt_child(struct primary *primary, struct told *told, struct link_event *event) {
     const struct keeper_message *message = &event->message;
-    struct pool_fds fds = {-1, -1, -1};
+    struct pool_fds fds = {-1, -1, -1, -1};
     struct worker *worker =
         pool_adopt(&primary->pool, message->key, message->pid, fd_take(&event->fd[0]), fd_take(&event->fd[1]));
     if (worker == NULL) return;
     fds.out = take_held(told, HELD_OUTPUT, message->key << 1);
     fds.err = take_held(told, HELD_OUTPUT, message->key << 1 | 1);
     fds.ready_pipe = take_held(told, HELD_READY_PIPE, message->key);
+    fds.channel = take_held(told, HELD_CHANNEL, message->key);
     watches_start(primary, worker, &fds);
 }
 
@@ -106,7 +114,7 @@ static void adopt_rest(struct primary *primary, struct link_event *event) {
             listeners_adopt(&primary->pool.listeners, message->key, fd_take(&event->fd[0]));
         else if (message->kind == HELD_STEERING)
             steer_adopt(&primary->pool.listeners, message->key, fd_take(&event->fd[0]));
-        else if (message->kind == HELD_OUTPUT || message->kind == HELD_READY_PIPE)
+        else if (message->kind == HELD_OUTPUT || message->kind == HELD_READY_PIPE || message->kind == HELD_CHANNEL)
             link_drop(&primary->link, (enum held_kind)message->kind, message->key);
     }
     for (int i = 0; i < 2; i++) fd_close(&event->fd[i]);
@@ -126,6 +134,7 @@ static void adopt_all(struct primary *primary, struct told *told) {
             pool_on_exited(&primary->pool, message->key, message->pid, message->status);
     }
     pool_reconcile(&primary->pool);
+    watches_resume_channels(primary);
 }
 
 static int adopt_told(struct primary *primary, struct told *told, struct pando_error *error) {
@@ -133,6 +142,7 @@ static int adopt_told(struct primary *primary, struct told *told, struct pando_e
     int r = load_launch(primary, told, error);
     if (r == 0) r = open_record(primary, told, &fresh, error);
     if (r == 0) r = open_ring(primary, told, error);
+    if (r == 0) r = open_channel_memory(primary, told, error);
     if (r == 0 && (r = output_init(&primary->output, &primary->loop, &primary->launch)) != 0) error_set(error, -r, "start: make the output");
     if (r != 0) return r;
     enum log_form form = primary->launch.log_format == LAUNCH_LOG_JSON ? LOG_FORM_JSON

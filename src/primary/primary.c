@@ -30,7 +30,7 @@
 #include "str.h"
 #include "watches.h"
 
-enum { FLUSH_MS = 1000, DESCRIPTORS_A_WORKER = 8, DESCRIPTORS_OF_OURS = 64 };
+enum { FLUSH_MS = 1000, DESCRIPTORS_A_WORKER = 9, DESCRIPTORS_OF_OURS = 64 };
 
 void primary_wake(struct primary *primary) { primary->changed = true; }
 
@@ -248,7 +248,7 @@ static int start_loop(struct primary *primary) {
     return primary->channel != NULL && primary->handed != NULL && primary->queues != NULL ? 0 : -ENOMEM;
 }
 
-// The keeper and this process hold about six descriptors a worker; the keeper has raised the soft limit to the hard one.
+// The keeper and this process hold about seven descriptors a worker; the keeper has raised the soft limit to the hard one.
 static void warn_of_limit(long workers) {
     struct rlimit files;
     rlim_t needed = (rlim_t)workers * DESCRIPTORS_A_WORKER + DESCRIPTORS_OF_OURS;

@@ -10,6 +10,7 @@
 #include "output.h"
 #include "pool.h"
 #include "watch.h"
+#include "worker_channel.h"
 
 struct control;
 
@@ -19,6 +20,7 @@ struct primary_worker {
     struct worker *worker;
     struct stream *out, *err;
     struct watch *listener, *ready_pipe;  // the listener's descriptor is a duplicate of the worker's
+    struct worker_channel *channel;       // owned; NULL = none, or closed by the worker
     char tail[OUTPUT_TAIL_SIZE];          // what it wrote last
     uint64_t cpu_ns, sampled_ns;          // for `status`
     double cpu_percent;
@@ -33,6 +35,7 @@ struct primary {
     struct pool pool;
     struct output output;
     struct control *control;  // owned
+    struct worker_channel_memory *channel_memory;  // one a slot; mapped for the life of the process
     struct watch *channel;
     struct watch *notify_socket[LAUNCH_WORKERS_MAX];
     struct primary_worker *worker[LAUNCH_WORKERS_MAX];  // owned; made when a slot first runs

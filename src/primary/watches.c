@@ -5,6 +5,7 @@
 #include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
 #include "fd.h"
@@ -78,6 +79,27 @@ void watches_notify_socket(struct primary *primary, int slot, int fd_take) {
         primary->notify_socket[slot] = watch_open(&primary->loop, fd_take, on_notify_socket, worker);
 }
 
+// ---- its channel
+
+// Who speaks on a channel of this kind; the argument of its functions is the struct primary_worker.
+static const struct worker_channel_events *const channel_events[LAUNCH_CHANNEL_COUNT] = {0};
+
+static void open_channel(struct primary_worker *seen, int fd_take) {
+    struct primary *primary = seen->primary;
+    int slot = seen->worker->slot, type = SOCK_STREAM;
+    socklen_t len = sizeof type;
+    getsockopt(fd_take, SOL_SOCKET, SO_TYPE, &type, &len);
+    enum launch_channel kind = type == SOCK_STREAM ? LAUNCH_CHANNEL_NODE : LAUNCH_CHANNEL_PANDO;
+    seen->channel = worker_channel_open(&primary->loop, kind, fd_take, seen->worker->record->token, &primary->channel_memory[slot],
+                                        channel_events[kind], seen);
+    if (seen->channel == NULL) log_error("worker %d: cannot watch its channel: out of memory", slot);
+}
+
+void watches_resume_channels(struct primary *primary) {
+    for (uint32_t i = 0; i < primary->pool.record->slot_end; i++)
+        if (primary->worker[i] != NULL && primary->worker[i]->channel != NULL) worker_channel_resume(primary->worker[i]->channel);
+}
+
 // ---- a process comes and goes
 
 void watches_start(struct primary *primary, struct worker *worker, struct pool_fds *fds) {
@@ -89,6 +111,7 @@ void watches_start(struct primary *primary, struct worker *worker, struct pool_f
     if (fds->out >= 0) seen->out = stream_open(&primary->output, &primary->loop, worker->slot, pid, false, fd_take(&fds->out), seen->tail);
     if (fds->err >= 0) seen->err = stream_open(&primary->output, &primary->loop, worker->slot, pid, true, fd_take(&fds->err), seen->tail);
     if (fds->ready_pipe >= 0) seen->ready_pipe = watch_open(&primary->loop, fd_take(&fds->ready_pipe), on_ready_pipe, seen);
+    if (fds->channel >= 0) open_channel(seen, fd_take(&fds->channel));
     watches_add_listener(primary, worker);
     watches_notify_socket(primary, worker->slot, -1);
 }
@@ -99,9 +122,13 @@ void watches_end(struct primary *primary, struct worker *worker) {
     link_drop(&primary->link, HELD_OUTPUT, token << 1);
     link_drop(&primary->link, HELD_OUTPUT, token << 1 | 1);
     link_drop(&primary->link, HELD_READY_PIPE, token);
+    link_drop(&primary->link, HELD_CHANNEL, token);
     if (seen == NULL) return;
     stream_finish(seen->out);
     stream_finish(seen->err);
+    worker_channel_drain(seen->channel);
+    worker_channel_close(seen->channel);
+    seen->channel = NULL;
     watch_close(seen->listener);
     watch_close(seen->ready_pipe);
     seen->out = seen->err = NULL;

@@ -47,6 +47,8 @@ enum held_kind {
     HELD_NOTIFY_SOCKET,  // key = slot: its sd_notify datagram socket
     HELD_OUTPUT,         // key = token << 1 | is_stderr: read end of a worker's pipe; drained by the keeper while no primary lives
     HELD_READY_PIPE,     // key = token: read end of a worker's `--ready fd=N` pipe
+    HELD_CHANNEL,        // key = token: the primary's end of a worker's channel
+    HELD_CHANNEL_MEMORY,  // memfd: what came through the channels and was not handled yet (primary/worker_channel.h)
     HELD_STEERING,       // key = address << 8 | enum steering_fd: what the kernel steers by
     HELD_CLIENT,         // connection of whoever waits for the end: closed by the keeper's own exit, the last of all
 };

@@ -34,6 +34,12 @@ const char *const launch_intercept_name[LAUNCH_INTERCEPT_COUNT] = {
     [LAUNCH_INTERCEPT_NONE] = "none",
 };
 
+const char *const launch_channel_name[LAUNCH_CHANNEL_COUNT] = {
+    [LAUNCH_CHANNEL_NONE] = "none",
+    [LAUNCH_CHANNEL_NODE] = "node",
+    [LAUNCH_CHANNEL_PANDO] = "pando",
+};
+
 const char *const launch_log_name[LAUNCH_LOG_COUNT] = {
     [LAUNCH_LOG_TEXT] = "text",
     [LAUNCH_LOG_JSON] = "json",

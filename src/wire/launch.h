@@ -18,6 +18,10 @@ enum launch_log { LAUNCH_LOG_TEXT, LAUNCH_LOG_JSON, LAUNCH_LOG_COUNT };
 // How `bind` and `listen` reach Pando. AUTO is decided by probing; the others are for tests.
 enum launch_intercept { LAUNCH_INTERCEPT_AUTO, LAUNCH_INTERCEPT_READ, LAUNCH_INTERCEPT_HAND, LAUNCH_INTERCEPT_NONE, LAUNCH_INTERCEPT_COUNT };
 
+// A socket pair between each worker and the primary. NODE: what Node calls IPC, a stream of JSON lines (NODE_CHANNEL_FD).
+// PANDO: messages of their own length, for programs that use <pando/worker.h> (PANDO_CHANNEL_FD).
+enum launch_channel { LAUNCH_CHANNEL_NONE, LAUNCH_CHANNEL_NODE, LAUNCH_CHANNEL_PANDO, LAUNCH_CHANNEL_COUNT };
+
 // Who gets the next connection. AUTO: fewest waiting, then fewest open, in turn; without privileges: whoever is free.
 enum launch_balance { LAUNCH_BALANCE_AUTO, LAUNCH_BALANCE_RR, LAUNCH_BALANCE_RANDOM, LAUNCH_BALANCE_STICKY, LAUNCH_BALANCE_COUNT };
 // SLOT: one socket a slot, chosen by eBPF for each connection. PULL: one a generation. AUTO: SLOT where it is possible.
@@ -27,6 +31,7 @@ extern const char *const launch_balance_name[LAUNCH_BALANCE_COUNT];
 extern const char *const launch_mode_name[LAUNCH_MODE_COUNT];
 extern const char *const launch_ready_name[LAUNCH_READY_COUNT];
 extern const char *const launch_intercept_name[LAUNCH_INTERCEPT_COUNT];
+extern const char *const launch_channel_name[LAUNCH_CHANNEL_COUNT];
 
 struct launch {
     char name[LAUNCH_NAME_MAX + 1];
@@ -40,6 +45,7 @@ struct launch {
     enum launch_intercept intercept;
     enum launch_balance balance;
     enum launch_mode mode;
+    enum launch_channel channel;
     bool no_rescue;
     uint64_t rescue_after_ns;  // a queue that does not move for so long is moved to other workers
     uint64_t hang_timeout_ns;  // a worker that takes nothing from it for so long is replaced; 0 = never

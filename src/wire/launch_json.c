@@ -55,7 +55,7 @@ static json_t *launch_pack_groups(const struct launch *launch) {
 static json_t *launch_pack(const struct launch *launch) {
     return json_pack(
         "{s:s, s:I, s:b, s:b, s:b, s:b, s:s, s:i, s:I, s:I, s:I, s:i, s:i, s:s, s:s, s:b, s:I, s:I, s:o, s:o, s:o, s:o, s:o, s:o, s:o, "
-        "s:I, s:I, s:s, s:s, s:b, s:I, s:I}",
+        "s:I, s:I, s:s, s:s, s:b, s:I, s:I, s:s}",
         "name", launch->name, "workers", (json_int_t)launch->workers, "detach", launch->detach, "fail_fast", launch->fail_fast, "pin",
         launch->pin, "has_user", launch->has_user, "ready", launch_ready_name[launch->ready], "ready_fd", launch->ready_fd,
         "ready_delay_ns", (json_int_t)launch->ready_delay_ns, "ready_timeout_ns", (json_int_t)launch->ready_timeout_ns, "kill_timeout_ns",
@@ -66,7 +66,8 @@ static json_t *launch_pack(const struct launch *launch) {
         launch_pack_text(launch->directory), "home", launch_pack_text(launch->home), "argv", launch_pack_list(launch->argv), "envp",
         launch_pack_list(launch->envp), "nofile_soft", (json_int_t)launch->nofile_soft, "nofile_hard", (json_int_t)launch->nofile_hard,
         "balance", launch_balance_name[launch->balance], "mode", launch_mode_name[launch->mode], "no_rescue", launch->no_rescue,
-        "rescue_after_ns", (json_int_t)launch->rescue_after_ns, "hang_timeout_ns", (json_int_t)launch->hang_timeout_ns);
+        "rescue_after_ns", (json_int_t)launch->rescue_after_ns, "hang_timeout_ns", (json_int_t)launch->hang_timeout_ns,
+        "channel", launch_channel_name[launch->channel]);
 }
 
 int launch_seal(const struct launch *launch) {
@@ -136,7 +137,7 @@ static bool launch_unpack_groups(const json_t *array, struct launch *launch) {
 
 // What json_unpack fills before anything is believed; pointers are borrowed from the document.
 struct launch_document {
-    const char *name, *ready, *intercept, *log_format, *balance, *mode;
+    const char *name, *ready, *intercept, *log_format, *balance, *mode, *channel;
     json_int_t rescue_after_ns, hang_timeout_ns;
     json_int_t workers, ready_delay_ns, ready_timeout_ns, kill_timeout_ns, uid, gid, nofile_soft, nofile_hard;
     int no_rescue, detach, fail_fast, pin, has_user, log_is_terminal, ready_fd, stop_signal, own_port;
@@ -147,7 +148,7 @@ static int launch_read_document(json_t *root, struct launch_document *out, json_
     return json_unpack_ex(
         root, json_error, JSON_STRICT,
         "{s:s, s:I, s:b, s:b, s:b, s:b, s:s, s:i, s:I, s:I, s:I, s:i, s:i, s:s, s:s, s:b, s:I, s:I, s:o, s:o, s:o, s:o, s:o, "
-        "s:o, s:o, s:I, s:I, s:s, s:s, s:b, s:I, s:I}",
+        "s:o, s:o, s:I, s:I, s:s, s:s, s:b, s:I, s:I, s:s}",
         "name", &out->name, "workers", &out->workers, "detach", &out->detach, "fail_fast", &out->fail_fast, "pin", &out->pin, "has_user",
         &out->has_user, "ready", &out->ready, "ready_fd", &out->ready_fd, "ready_delay_ns", &out->ready_delay_ns, "ready_timeout_ns",
         &out->ready_timeout_ns, "kill_timeout_ns", &out->kill_timeout_ns, "stop_signal", &out->stop_signal, "own_port", &out->own_port,
@@ -155,7 +156,7 @@ static int launch_read_document(json_t *root, struct launch_document *out, json_
         &out->gid, "groups", &out->groups, "user", &out->user, "log_file", &out->log_file, "directory", &out->directory, "home", &out->home,
         "argv", &out->argv, "envp", &out->envp, "nofile_soft", &out->nofile_soft, "nofile_hard", &out->nofile_hard,
         "balance", &out->balance, "mode", &out->mode, "no_rescue", &out->no_rescue, "rescue_after_ns", &out->rescue_after_ns,
-        "hang_timeout_ns", &out->hang_timeout_ns);
+        "hang_timeout_ns", &out->hang_timeout_ns, "channel", &out->channel);
 }
 
 static bool launch_unpack_choice(const char *const *names, size_t count, const char *text, int *out) {
@@ -175,13 +176,15 @@ static bool launch_ready_valid(const struct launch *launch) {
 }
 
 static bool launch_unpack_choices(struct launch *launch, const struct launch_document *from) {
-    int ready, intercept, log_format, balance, mode;
+    int ready, intercept, log_format, balance, mode, channel;
     if (!launch_unpack_choice(launch_ready_name, LAUNCH_READY_COUNT, from->ready, &ready) ||
         !launch_unpack_choice(launch_intercept_name, LAUNCH_INTERCEPT_COUNT, from->intercept, &intercept) ||
         !launch_unpack_choice(launch_log_name, LAUNCH_LOG_COUNT, from->log_format, &log_format) ||
         !launch_unpack_choice(launch_balance_name, LAUNCH_BALANCE_COUNT, from->balance, &balance) ||
-        !launch_unpack_choice(launch_mode_name, LAUNCH_MODE_COUNT, from->mode, &mode))
+        !launch_unpack_choice(launch_mode_name, LAUNCH_MODE_COUNT, from->mode, &mode) ||
+        !launch_unpack_choice(launch_channel_name, LAUNCH_CHANNEL_COUNT, from->channel, &channel))
         return false;
+    launch->channel = (enum launch_channel)channel;
     launch->balance = (enum launch_balance)balance;
     launch->mode = (enum launch_mode)mode;
     launch->ready = (enum launch_ready)ready;

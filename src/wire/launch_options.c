@@ -238,6 +238,12 @@ static int apply_intercept(struct launch *launch, const struct launch_option *op
     return found < 0 ? found : 0;
 }
 
+static int apply_channel(struct launch *launch, const struct launch_option *option, const char *value, struct pando_error *error) {
+    int found = option_choice(option, value, launch_channel_name, LAUNCH_CHANNEL_COUNT, error);
+    if (found >= 0) launch->channel = (enum launch_channel)found;
+    return found < 0 ? found : 0;
+}
+
 static const struct launch_option launch_options[] = {
     {"workers", 'w', "N|auto", "how many; auto (the default), max or 0: one a core that this process may use", apply_workers},
     {"instances", 'i', "N|auto", "the same", apply_workers},
@@ -262,6 +268,7 @@ static const struct launch_option launch_options[] = {
     {"log-format", 0, "text|json", "how Pando's own lines look", apply_log_format},
     {"log-file", 0, "PATH", "append all output to this file", apply_log_file},
     {"debug-intercept", 0, "auto|read|hand|none", NULL, apply_intercept},
+    {"debug-channel", 0, "none|node|pando", NULL, apply_channel},
 };
 
 #define LAUNCH_OPTION_COUNT (sizeof launch_options / sizeof launch_options[0])
