@@ -85,10 +85,24 @@ static void look_frozen(struct pool *pool, struct worker *worker, uint64_t now_n
     }
 }
 
+// It closes what it serves by itself. What reached the queue of a socket of its own after that is given to siblings.
+static void look_asked(struct pool *pool, struct worker *worker, uint64_t now_ns) {
+    struct record_worker *record = worker->record;
+    bool waits = !record->frozen && steer_numbers(&pool->listeners, worker->slot).queued > 0;
+    record->next_look_ns = pool->record->mode != LAUNCH_MODE_SLOT ? CLOCK_NEVER : now_ns + (record->frozen || waits ? FREEZE_LOOK_NS : LOOK_AGAIN_NS);
+    if (waits) pool_freeze(pool, worker, now_ns);
+    if (!record->frozen || waits) return;
+    bool stopped = pool_group_is_stopped(pool_groups(pool), record->pid);
+    if (stopped) steer_move_queues(&pool->listeners, worker->slot);
+    if (stopped || now_ns - record->frozen_ns > FREEZE_PATIENCE_NS) pool_thaw(pool, worker);
+}
+
 void pool_drain_look(struct pool *pool, struct worker *worker, uint64_t now_ns) {
     struct record_worker *record = worker->record;
     if (record->told || record->next_look_ns > now_ns) return;
-    if (record->deadline_ns != CLOCK_NEVER && now_ns + last_word_ns(pool) >= record->deadline_ns) {
+    if (record->asked) {
+        look_asked(pool, worker, now_ns);
+    } else if (record->deadline_ns != CLOCK_NEVER && now_ns + last_word_ns(pool) >= record->deadline_ns) {
         log_info("worker %d (pid %d) still has connections: told to stop, killed at the deadline", worker->slot, record->pid);
         tell(pool, worker);
     } else if (record->frozen) {

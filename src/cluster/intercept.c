@@ -43,6 +43,7 @@ struct question {
     uint64_t id;
     pid_t tgid;
     int fd;  // argument 0 of bind and listen
+    bool by_channel;  // it asked in words: what it gets is sent there
     int error;
     int64_t value;
 };
@@ -122,7 +123,7 @@ static bool holds_already(const struct question *question, int address) {
 }
 
 // One call a worker: a second thread that comes in between is not worth a queue.
-static bool may_park(const struct question *question) { return question->worker->record->parked.id == 0; }
+static bool may_park(const struct question *question) { return !question->by_channel && question->worker->record->parked.id == 0; }
 
 // ---- bind
 
@@ -206,7 +207,7 @@ static enum verdict bind_port(struct question *question, int fd, struct record_a
     if (address >= 0) bound_add(question, fd, address);
     if (address >= 0 && key->type == SOCK_DGRAM) {
         question->intercept->record->address[address].listened = true;
-        question->intercept->on_listen(question->intercept->arg, question->worker, address);
+        question->intercept->on_listen(question->intercept->arg, question->worker, address, NULL);
     }
     return answer(question, 0);
 }
@@ -287,8 +288,8 @@ static enum verdict on_bind(struct question *question, const struct seccomp_data
 
 // ---- listen
 
-static void listened(struct question *question, int address) {
-    question->intercept->on_listen(question->intercept->arg, question->worker, address);
+static void listened(struct question *question, int address, const struct record_address *own) {
+    question->intercept->on_listen(question->intercept->arg, question->worker, address, own);
 }
 
 // O_NONBLOCK belongs to the shared open file, so that the last to listen decides; programs that are copies agree.
@@ -299,12 +300,16 @@ static void adopt_nonblock(int shared, int own) {
 
 // Another socket takes the place of the worker's own, under the same number.
 static enum verdict give(struct question *question, int own, int row, int address) {
+    if (question->by_channel) {
+        listened(question, address, NULL);
+        return answer(question, 0);
+    }
     adopt_nonblock(question->intercept->listeners->fd[row], own);
     int flags = procinfo_fd_flags(question->tgid, question->fd);
     bool cloexec = flags < 0 || (flags & O_CLOEXEC) != 0;
     int r = notify_add_fd(question->worker->listener, question->id, question->intercept->listeners->fd[row], question->fd, cloexec);
     if (r < 0) return answer(question, r);
-    listened(question, address);
+    listened(question, address, NULL);
     return answer(question, 0);
 }
 
@@ -325,18 +330,19 @@ static enum verdict listen_shared(struct question *question, int fd, int address
         if (first) log_info("listening on %s", address_text(at, text, sizeof text));
         if (at->at.any.sa_family == AF_UNIX) intercept_unix_keep(at, uid_of(question));
     }
-    listened(question, address);
+    listened(question, address, NULL);
     return answer(question, 0);
 }
 
 static enum verdict listen_on_own_port(struct question *question, int fd, int backlog) {
     struct record *record = question->intercept->record;
+    struct record_address own;
     if (listen(fd, backlog) != 0) return answer(question, -errno);
     if (!record->port_zero_warned)
         log_warn("worker %d listens on a port that the system chose (port 0): each worker has its own, none is shared",
                  question->worker->slot);
     record->port_zero_warned = true;
-    listened(question, -1);
+    listened(question, -1, address_of_socket(&own, fd) == 0 ? &own : NULL);
     return answer(question, 0);
 }
 
@@ -367,7 +373,7 @@ static enum verdict listen_unknown(struct question *question) {
                  "CAP_SYS_PTRACE would let Pando share it, `-w 1` runs one copy",
                  question->worker->slot);
     record->unknown_warned = true;
-    listened(question, -1);
+    listened(question, -1, NULL);
     return VERDICT_CONTINUE;
 }
 
@@ -420,6 +426,63 @@ static enum verdict on_bind_handed(struct question *question) {
     if (record->generation_first_ns == 0 && !alone && may_park(question)) return VERDICT_PARK;
     set_reuseport(fd, !alone);
     return VERDICT_CONTINUE;
+}
+
+// ---- over the channel
+
+static bool same_but_port(const struct record_address *a, const struct record_address *b) {
+    struct record_address copy = *a;
+    address_set_port(&copy, address_port(b));
+    return address_equal(&copy, b);
+}
+
+static int find_zero(const struct record *record, const struct record_address *key, uint32_t index) {
+    for (int i = 0; i < RECORD_ADDRESS_MAX; i++)
+        if (record->address[i].used && record->address[i].zero_index == index && same_but_port(&record->address[i], key)) return i;
+    return -1;
+}
+
+// The first to ask has the system choose the port.
+static int bind_zero(const struct question *question, int fd, struct record_address *key, uint32_t index) {
+    if (index > UINT8_MAX) return -ENOSPC;
+    int r = bind_first(fd, key);
+    if (r == 0) r = address_of_socket(key, fd);
+    if (r != 0) return r;
+    int address = listeners_address(question->intercept->listeners, key);
+    if (address >= 0) question->intercept->record->address[address].zero_index = (uint8_t)index;
+    return address < 0 ? address : 0;
+}
+
+static int bind_asked_unix(struct question *question, int fd, struct record_address *key) {
+    int address = listeners_address(question->intercept->listeners, key);
+    if (address < 0) return address;
+    if (holds_already(question, address)) return -EADDRINUSE;
+    if (listeners_find(question->intercept->listeners, address, question->worker->record->generation, question->worker->slot) >= 0) {
+        intercept_unix_restore(key, uid_of(question));
+        return 0;
+    }
+    intercept_unix_clear_stale(key, uid_of(question));
+    return intercept_unix_bind(fd, key, uid_of(question));
+}
+
+static int bind_asked(struct question *question, int fd, struct record_address *key, uint32_t index) {
+    if (key->at.any.sa_family == AF_UNIX) return bind_asked_unix(question, fd, key);
+    int chosen = index > 0 ? find_zero(question->intercept->record, key, index) : -1;
+    if (index > 0 && chosen < 0) return bind_zero(question, fd, key, index);
+    if (chosen >= 0) address_set_port(key, address_port(&question->intercept->record->address[chosen]));
+    bind_port(question, fd, key);
+    return question->error;
+}
+
+int intercept_listen(struct intercept *intercept, struct worker *worker, int fd, struct record_address *key, uint32_t index) {
+    struct question question = {.intercept = intercept, .worker = worker, .tgid = worker->record->pid, .fd = -1, .by_channel = true};
+    intercept->asked_ns = clock_now_ns();
+    int r = bind_asked(&question, fd, key, index);
+    int address = r != 0 ? r : listeners_find_address(intercept->listeners, key);
+    if (address < 0) return r != 0 ? r : -ENOSPC;
+    listen_shared(&question, fd, address);
+    if (question.error != 0) return question.error;
+    return listeners_find(intercept->listeners, address, worker->record->generation, worker->slot);
 }
 
 // ---- one notification

@@ -38,11 +38,16 @@ struct intercept {
     int bound_next;
     uint64_t asked_ns;  // when the call that is being answered was received
     void *arg;          // of the callbacks
-    void (*on_listen)(void *arg, struct worker *worker, int address);  // address -1: a port of its own (port 0)
+    // `address` -1: one of its own, `own` (a port that the system chose; NULL: it cannot be told).
+    void (*on_listen)(void *arg, struct worker *worker, int address, const struct record_address *own);
     void (*on_hidden)(void *arg, struct worker *worker);               // its memory may not be read: the other way is needed
 };
 
 int intercept_init(struct intercept *intercept);  // the borrowed members and callbacks are set
+// A socket of ours (borrowed, fresh, non-blocking) is bound to `key` and listens for this worker, by the rules of bind and listen above.
+// `index` > 0: port 0, for the worker's so-manieth such call; the same one in each worker leads to the same port. The row of the
+// socket that the worker is to accept from, or -errno.
+int intercept_listen(struct intercept *intercept, struct worker *worker, int fd, struct record_address *key, uint32_t index);
 // Answers what this worker's listener has. False when no process of it is left.
 bool intercept_on_readable(struct intercept *intercept, struct worker *worker);
 // Answers what the previous primary had received and not answered, if this worker still waits for it.

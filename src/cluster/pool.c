@@ -38,6 +38,8 @@ enum { CRASH_LOOP_FAILURES = 3 };
 void pool_move(struct pool *pool, struct worker *worker, enum worker_event event, uint64_t lasts_ns, const char *why) {
     worker_move(worker, event, clock_now_ns(), lasts_ns, why);
     pool_update_live(pool, worker);
+    bool draining = event == WORKER_EVENT_DRAIN && worker_state(worker) == WORKER_DRAINING;
+    if (draining && pool->hooks.draining != NULL) worker->record->asked = pool->hooks.draining(pool->arg, worker);
     pool->hooks.changed(pool->arg);
 }
 
@@ -180,7 +182,7 @@ static void begin_judging(struct pool *pool, int address, uint64_t now_ns) {
     if (!at->judged) pool_judge(pool, now_ns);
 }
 
-static void on_listen(void *arg, struct worker *worker, int address) {
+static void on_listen(void *arg, struct worker *worker, int address, const struct record_address *own) {
     struct pool *pool = arg;
     uint64_t now = pool->intercept.asked_ns;
     if (worker->record->first_listen_ns == 0) worker->record->first_listen_ns = now;
@@ -188,6 +190,8 @@ static void on_listen(void *arg, struct worker *worker, int address) {
     note_generation_address(pool, worker, address, now);
     if (address >= 0) begin_judging(pool, address, now);
     pool_update_live(pool, worker);
+    const struct record_address *at = address >= 0 ? &pool->record->address[address] : own;
+    if (at != NULL && pool->hooks.listening != NULL) pool->hooks.listening(pool->arg, worker, at);
     check_ready(pool, worker);
     pool_unpark(pool);
 }
@@ -298,7 +302,12 @@ static void let_go_of_process(struct pool *pool, struct worker *worker) {
 static void after_death(struct pool *pool, struct worker *worker) {
     switch (worker_state(worker)) {
         case WORKER_BACKOFF:
-            if (worker->record->deadline_ns <= clock_now_ns()) pool_start_slot(pool, worker, WORKER_EVENT_START);
+            if (!worker->record->wanted) {
+                pool_move(pool, worker, WORKER_EVENT_DRAIN, CLOCK_NEVER, NULL);
+                listeners_close_slot(&pool->listeners, worker->slot);
+            } else if (worker->record->deadline_ns <= clock_now_ns()) {
+                pool_start_slot(pool, worker, WORKER_EVENT_START);
+            }
             break;
         case WORKER_VACANT:
             if (worker->record->wanted)
@@ -320,13 +329,13 @@ static void died(struct pool *pool, struct worker *worker, int status) {
     struct record_worker *record = worker->record;
     enum worker_state was = worker_state(worker);
     char why[PANDO_ERROR_TEXT_SIZE];
+    record->last_status = status;
     pool->hooks.ended(pool->arg, worker);
     if (worker_next(was, WORKER_EVENT_DIED) < 0) {  // a process that its primary did not live to write down
         let_go_of_process(pool, worker);
         after_death(pool, worker);
         return;
     }
-    record->last_status = status;
     record->has_last = true;
     record->last_oom = killed_for_memory(pool, status);
     bool unexpected = was == WORKER_STARTING || was == WORKER_SERVING;

@@ -13,6 +13,7 @@
 #include "intercept.h"
 #include "launch.h"
 #include "link.h"
+#include "message.h"
 #include "listener.h"
 #include "procinfo.h"
 #include "record.h"
@@ -25,9 +26,20 @@ struct pool_fds {
     int channel;     // our end of the worker's channel; else -1
 };
 
+// What a program that forks its own workers (libpando) gives them, in place of pipes that the primary reads.
+enum { POOL_GIVEN_FD_MAX = 6 };
+struct pool_given {
+    int fd[POOL_GIVEN_FD_MAX];  // borrowed: becomes the worker's descriptor of that number; -1 = none (0: /dev/null)
+    char *const *env;           // on top of the launch's; NULL = nothing
+};
+
 struct pool_hooks {
     void (*started)(void *arg, struct worker *worker, struct pool_fds *fds_take);
-    void (*ended)(void *arg, struct worker *worker);  // its process is gone; before the state moves
+    void (*ended)(void *arg, struct worker *worker);  // its process is gone, `last_status` says how; before the state moves
+    // It listens on `at` (valid for the call). NULL: not of interest.
+    void (*listening)(void *arg, struct worker *worker, const struct record_address *at);
+    // It is to finish. True: it was told over its channel and will end by itself. NULL: nobody can.
+    bool (*draining)(void *arg, struct worker *worker);
     void (*changed)(void *arg);                       // some state moved: whoever waits may look
     const char *(*last_lines)(void *arg, const struct worker *worker);  // what it wrote last; "" = nothing
     void (*finished)(void *arg, int exit_code, const char *why);      // the instance is over; `why` NULL = as asked
@@ -46,6 +58,7 @@ struct pool {
     bool no_new_privs;
     int cpus;  // processors this process may use
     char notify_directory[108];  // "" = NOTIFY_SOCKETs are not possible here
+    const struct pool_given *given;  // borrowed; NULL = pipes and a channel that outlive this primary
     struct pool_hooks hooks;
     void *arg;       // of the hooks
     long oom_kills;   // seen so far; -1 = the system does not say
@@ -68,6 +81,14 @@ void pool_on_exited(struct pool *pool, uint64_t token, pid_t pid, int status);
 void pool_on_notification(struct pool *pool, struct worker *worker);  // its listener is readable
 void pool_on_ready_sign(struct pool *pool, struct worker *worker);    // READY=1, or the newline
 uint64_t pool_tick(struct pool *pool, uint64_t now_ns);               // does what is due; the next deadline
+
+// A worker that is not replaced when it ends, in a free slot. NULL with the reason in `error`.
+struct worker *pool_fork(struct pool *pool, struct pando_error *error);
+// It finishes what it has, and is killed after `lasts_ns` (CLOCK_NEVER: never). False when it is doing so already, or is gone.
+bool pool_finish(struct pool *pool, struct worker *worker, uint64_t lasts_ns);
+// What a worker asks for over its channel: a socket that listens there. Borrowed, or -errno.
+int pool_listen(struct pool *pool, struct worker *worker, const struct message_listen *wanted);
+void pool_close_sockets(struct pool *pool);  // all of them: no worker is left, and none is to come
 
 // Adoption: a child that the keeper has (pidfd and listener become the pool's), then, after all of them, the reconciling.
 struct worker *pool_adopt(struct pool *pool, uint64_t token, pid_t pid, int pidfd_take, int listener_take);

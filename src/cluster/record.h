@@ -53,6 +53,8 @@ struct record_worker {
     bool restarting;     // ended for that; its successor is not ready yet
     bool frozen;         // stopped by us: thaw it, whatever happens
     bool told;           // draining: it has got its stop signal
+    bool opened;         // it reads the channel it has to the primary
+    bool asked;          // draining: it was told over its channel, and ends by itself
     bool ready_sign;     // READY=1 or the newline came
     bool steered_away;   // stuck: nothing new goes there until it waits for connections again
 };
@@ -65,6 +67,7 @@ struct record_address {
     bool strangers_warned;
     bool judged;       // its listener was seen to be non-blocking, or how its workers wait has been seen
     uint8_t v6only;
+    uint8_t zero_index;  // the port was chosen by the system, for each worker's so-manieth listen on port 0; 0 = it was not
     int32_t type;      // SOCK_STREAM, SOCK_DGRAM, SOCK_SEQPACKET
     uint32_t look_count;
     uint64_t look_ns;  // when to look how its workers wait; CLOCK_NEVER = not to be looked at

@@ -13,6 +13,7 @@
 
 #include "clock.h"
 #include "cpus.h"
+#include "elf_note.h"
 #include "environment.h"
 #include "fd.h"
 #include "log.h"
@@ -28,6 +29,8 @@ struct start {
     uint64_t token;
     struct pool_fds near;         // owned until handed to the hook
     int far_out, far_err, far_ready, far_channel;  // owned
+    bool unfiltered;  // the program says of itself that it asks for its sockets
+    enum launch_channel channel;
     char path[PATH_MAX];
     char notify_path[108];
 };
@@ -52,6 +55,14 @@ static int find_program(const struct launch *launch, char *out, size_t size) {
     return error;
 }
 
+// A relative path is the worker's: from its directory.
+static bool is_unfiltered(const struct launch *launch, const char *path) {
+    char whole[PATH_MAX];
+    if (path[0] == '/') return elf_note_has(path, ELF_NOTE_PANDO, ELF_NOTE_UNFILTERED);
+    if (snprintf(whole, sizeof whole, "%s/%s", launch->directory, path) >= (int)sizeof whole) return false;
+    return elf_note_has(whole, ELF_NOTE_PANDO, ELF_NOTE_UNFILTERED);
+}
+
 static int make_pipe(int *out_near, int *out_far) {
     int ends[2];
     if (pipe2(ends, O_CLOEXEC) != 0) return -errno;
@@ -64,6 +75,7 @@ static int make_pipe(int *out_near, int *out_far) {
 
 static int make_pipes(struct start *start) {
     struct link *link = start->pool->link;
+    if (start->pool->given != NULL) return 0;
     int r = make_pipe(&start->near.out, &start->far_out);
     if (r == 0) r = make_pipe(&start->near.err, &start->far_err);
     if (r == 0) r = link_post_hold(link, HELD_OUTPUT, start->token << 1, start->near.out);
@@ -74,14 +86,16 @@ static int make_pipes(struct start *start) {
 }
 
 // A worker's channel is where Node puts that of its children, unless the user has given the number away.
-static int channel_number(const struct launch *launch) {
+static int channel_number(const struct pool *pool) {
+    const struct launch *launch = pool->launch;
+    if (pool->given != NULL) return POOL_GIVEN_FD_MAX;
     bool taken = launch->ready == LAUNCH_READY_FD && launch->ready_fd == CHANNEL_NUMBER;
     return taken ? CHANNEL_NUMBER + 1 : CHANNEL_NUMBER;
 }
 
 // Messages keep their length where both ends are ours; Node's protocol is a stream. The buffer's size is a wish.
 static int make_channel(struct start *start) {
-    enum launch_channel kind = start->pool->launch->channel;
+    enum launch_channel kind = start->channel;
     int ends[2], wanted = CHANNEL_BYTES;
     if (kind == LAUNCH_CHANNEL_NONE) return 0;
     if (socketpair(AF_UNIX, (kind == LAUNCH_CHANNEL_NODE ? SOCK_STREAM : SOCK_SEQPACKET) | SOCK_CLOEXEC, 0, ends) != 0) return -errno;
@@ -89,7 +103,8 @@ static int make_channel(struct start *start) {
     start->far_channel = ends[1];
     fd_set_nonblock(ends[0], true);
     for (int i = 0; i < 2; i++) setsockopt(ends[i], SOL_SOCKET, SO_SNDBUF, &wanted, sizeof wanted);
-    return link_post_hold(start->pool->link, HELD_CHANNEL, start->token, start->near.channel);
+    // Where a worker ends with its primary, the channel's end has to be the primary's end.
+    return start->pool->given != NULL ? 0 : link_post_hold(start->pool->link, HELD_CHANNEL, start->token, start->near.channel);
 }
 
 static void drop_pipes(struct start *start) {
@@ -135,12 +150,14 @@ struct given {
 };
 
 static size_t list_given(const struct start *start, struct given given[PLAN_FD_MAX]) {
-    const struct launch *launch = start->pool->launch;
+    const struct pool *pool = start->pool;
     size_t count = 0;
-    given[count++] = (struct given){start->far_out, STDOUT_FILENO};
-    given[count++] = (struct given){start->far_err, STDERR_FILENO};
-    if (start->far_ready >= 0) given[count++] = (struct given){start->far_ready, launch->ready_fd};
-    if (start->far_channel >= 0) given[count++] = (struct given){start->far_channel, channel_number(launch)};
+    if (start->far_out >= 0) given[count++] = (struct given){start->far_out, STDOUT_FILENO};
+    if (start->far_err >= 0) given[count++] = (struct given){start->far_err, STDERR_FILENO};
+    if (start->far_ready >= 0) given[count++] = (struct given){start->far_ready, pool->launch->ready_fd};
+    for (int i = 0; pool->given != NULL && i < POOL_GIVEN_FD_MAX; i++)
+        if (pool->given->fd[i] >= 0) given[count++] = (struct given){pool->given->fd[i], i};
+    if (start->far_channel >= 0) given[count++] = (struct given){start->far_channel, channel_number(pool)};
     return count;
 }
 
@@ -152,11 +169,15 @@ static int make_plan(const struct start *start, const struct given *given, size_
                                .generation = pool->record->generation,
                                .cpus_per_worker = pool->cpus / (int)pool->record->wanted > 1 ? pool->cpus / (int)pool->record->wanted : 1,
                                .notify_socket = start->notify_path[0] != '\0' ? start->notify_path : NULL,
-                               .channel = launch->channel,
-                               .channel_fd = channel_number(launch)};
+                               .channel = start->channel,
+                               .channel_fd = channel_number(pool),
+                               .channel_inode = start->far_channel >= 0 ? listeners_inode(start->far_channel) : 0,
+                               .id = pool->given != NULL ? start->token >> 16 : 0,
+                               .on_top = pool->given != NULL ? pool->given->env : NULL};
+    bool filtered = pool->filter != NULL && !start->unfiltered;
     struct plan plan = {.magic = PLAN_MAGIC,
-                        .filter_flags = pool->filter_flags,
-                        .no_new_privs = pool->no_new_privs,
+                        .filter_flags = filtered ? pool->filter_flags : 0,
+                        .no_new_privs = filtered && pool->no_new_privs,
                         .nofile_soft = launch->nofile_soft,
                         .nofile_hard = launch->nofile_hard};
     for (int i = 0; i < PLAN_FD_MAX; i++) plan.fd_target[i] = -1;
@@ -170,8 +191,8 @@ static int make_plan(const struct start *start, const struct given *given, size_
                                  .envp = envp,
                                  .path = start->path,
                                  .directory = launch->directory,
-                                 .filter = pool->filter,
-                                 .filter_count = pool->filter_count};
+                                 .filter = filtered ? pool->filter : NULL,
+                                 .filter_count = filtered ? pool->filter_count : 0};
     int memfd = plan_seal(&plan, &source);
     environment_free(envp);
     return memfd;
@@ -231,13 +252,15 @@ int pool_start_process(struct pool *pool, struct worker *worker, struct pando_er
         *out_exit_code = r == -ENOENT ? EXIT_NOT_FOUND : EXIT_NOT_EXECUTABLE;
         return error_set(error, -r, "start %s: find it in PATH", pool->launch->argv[0]);
     }
+    start.unfiltered = is_unfiltered(pool->launch, start.path);
+    start.channel = pool->launch->channel == LAUNCH_CHANNEL_NONE && start.unfiltered ? LAUNCH_CHANNEL_PANDO : pool->launch->channel;
     make_notify_path(&start);
     record->token = start.token;
     record->generation = pool->record->generation;
     record->intercept = pool->record->intercept;
     record->started_ns = clock_now_ns();
     record->first_listen_ns = record->addresses = 0;
-    record->told = record->frozen = record->ready_sign = false;
+    record->told = record->opened = record->asked = record->frozen = record->ready_sign = false;
     r = spawn_it(&start, error, out_exit_code);
     if (r != 0) {
         drop_pipes(&start);

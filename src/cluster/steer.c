@@ -96,6 +96,13 @@ void steer_removing(struct listeners *listeners, int row) {
     if (steering != NULL && socket->slot >= 0) steering_remove(steering, (unsigned)socket->slot);
 }
 
+void steer_forget(struct listeners *listeners, int address) {
+    if (listeners->steering[address] == NULL) return;
+    for (int i = 0; i < STEERING_FD_COUNT; i++) link_drop(listeners->link, HELD_STEERING, held_key(address, i));
+    steering_close(listeners->steering[address]);
+    listeners->steering[address] = NULL;
+}
+
 static bool is_row_of(const struct record_socket *row, int address) { return row->used && row->address == address; }
 
 static void update_weights(struct listeners *listeners, int address) {

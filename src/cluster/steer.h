@@ -19,6 +19,7 @@ int steer_prepare(struct listeners *listeners, struct pando_error *error);
 void steer_new_address(struct listeners *listeners, int address, int fd);
 void steer_added(struct listeners *listeners, int row);     // that row's socket listens now
 void steer_removing(struct listeners *listeners, int row);  // it is about to be closed for good
+void steer_forget(struct listeners *listeners, int address);  // no socket of it is left
 void steer_update(struct listeners *listeners, int address);  // the live slots are others now
 
 // Moves what waits in this slot's queues to live siblings. Whoever may accept from them is dead or frozen. How many went.

@@ -118,7 +118,7 @@ static int listen_on_number(pando_self *self, const char *text, struct pando_err
     long number;
     struct message_listen listen = {0};
     if (str_parse_number(text + 3, 0, INT32_MAX, &number) != 0) return error_say(error, EINVAL, "listen on %s: give a number after fd:", text);
-    if (self == NULL || self->stream == NULL) return error_say(error, ENOTCONN, "listen on %s: there is no primary that could have it", text);
+    if (self == NULL || self->channel == NULL) return error_say(error, ENOTCONN, "listen on %s: there is no primary that could have it", text);
     listen.fd = (int32_t)number;
     int fd = self_ask(self, &listen, sizeof listen);
     return fd >= 0 ? fd : error_set(error, -fd, "listen on the primary's descriptor %ld", number);
@@ -130,6 +130,6 @@ int pando_self_listen(pando_self *self, const char *address, int backlog, struct
     if (strncmp(address, "fd:", 3) == 0) return listen_on_number(self, address, error);
     int r = strncmp(address, "unix:", 5) == 0 ? parse_unix(&wanted, address + 5, error) : parse_tcp(&wanted, error);
     if (r != 0) return r;
-    int fd = self == NULL || self->stream == NULL ? listen_alone(&wanted) : listen_asked(self, &wanted);
+    int fd = self == NULL || self->channel == NULL ? listen_alone(&wanted) : listen_asked(self, &wanted);
     return fd >= 0 ? fd : error_set(error, -fd, "listen on %s", address);
 }

@@ -51,47 +51,47 @@ static void forget_kept(pando_self *self) {
     self->kept_bytes = 0;
 }
 
-static void close_channel(pando_self *self) {
-    if (self->stream == NULL) return;
+static void drop_channel(pando_self *self) {
+    if (self->channel == NULL) return;
     if (self->polling) uv_close((uv_handle_t *)&self->poll, on_poll_closed);
-    message_stream_close(self->stream);
-    self->stream = NULL;
+    message_channel_close(self->channel);
+    self->channel = NULL;
     forget_kept(self);
 }
 
 // `broken`: the primary has closed it without a word.
 static void disconnected(pando_self *self, bool broken) {
     bool announced = self->draining || self->leaving || self->ending;
-    close_channel(self);
+    drop_channel(self);
     if (self->options.on_disconnect != NULL && !self->freed) self->options.on_disconnect(self, self->options.arg);
     if (broken && !announced && !self->options.stay) exit(0);
 }
 
 static void end_when_written(pando_self *self) {
-    if (self->stream == NULL) return;
+    if (self->channel == NULL) return;
     self->ending = true;
-    if (message_stream_flush(self->stream) == 1)
+    if (message_channel_flush(self->channel) == 1)
         self_update(self);
     else
         disconnected(self, false);
 }
 
 void pando_self_disconnect(pando_self *self) {
-    if (self == NULL || self->stream == NULL || self->ending || self->leaving) return;
+    if (self == NULL || self->channel == NULL || self->ending || self->leaving) return;
     if (self->draining) {
         end_when_written(self);
         return;
     }
     self->leaving = true;
-    if (message_stream_put(self->stream, MESSAGE_LEAVING, 0, NULL, 0, -1) < 0) end_when_written(self);
+    if (message_channel_put(self->channel, MESSAGE_LEAVING, 0, NULL, 0, -1) < 0) end_when_written(self);
     else self_update(self);
 }
 
 void pando_self_close(pando_self *self) {
     if (self == NULL || self->freed) return;
     self->freed = true;
-    if (self->stream != NULL) message_stream_flush(self->stream);
-    close_channel(self);
+    if (self->channel != NULL) message_channel_flush(self->channel);
+    drop_channel(self);
     if (!self->polling && !self->in_callback) free(self);
 }
 
@@ -135,7 +135,7 @@ static void deliver(pando_self *self, struct message *message) {
 
 static bool keep(pando_self *self, struct message *message) {
     size_t size = sizeof(struct kept) + message->len;
-    struct kept *kept = self->kept_bytes + size > MESSAGE_QUEUE_MAX ? NULL : malloc(size);
+    struct kept *kept = self->kept_bytes + size > MESSAGE_QUEUE_DEFAULT ? NULL : malloc(size);
     if (kept == NULL) return false;
     memcpy(kept->data, message->data, message->len);
     kept->next = NULL;
@@ -150,7 +150,7 @@ static bool keep(pando_self *self, struct message *message) {
 
 static void deliver_kept(pando_self *self) {
     struct kept *kept;
-    while (self->stream != NULL && !self->freed && !self->awaiting && (kept = self->kept) != NULL) {
+    while (self->channel != NULL && !self->freed && !self->awaiting && (kept = self->kept) != NULL) {
         self->kept = kept->next;
         if (self->kept == NULL) self->kept_last = &self->kept;
         self->kept_bytes -= sizeof *kept + kept->message.len;
@@ -182,26 +182,26 @@ static bool on_message(void *arg, struct message *message) {
 
 static void dispatch_read(pando_self *self) {
     deliver_kept(self);
-    if (self->stream == NULL) return;
-    int r = message_stream_resume(self->stream);
-    if (r == 1 && self->stream != NULL) r = message_stream_on_readable(self->stream);
-    if (r != 1 && self->stream != NULL) disconnected(self, true);
+    if (self->channel == NULL) return;
+    int r = message_channel_resume(self->channel);
+    if (r == 1 && self->channel != NULL) r = message_channel_on_readable(self->channel);
+    if (r != 1 && self->channel != NULL) disconnected(self, true);
 }
 
 static void dispatch_write(pando_self *self) {
-    if (self->stream == NULL) return;
-    int r = message_stream_flush(self->stream);
+    if (self->channel == NULL) return;
+    int r = message_channel_flush(self->channel);
     if (r == 0 && self->ending) {
         disconnected(self, false);
         return;
     }
-    if (r == -EPIPE || !self->held_back || message_stream_queued(self->stream) > MESSAGE_HIGH_WATER) return;
+    if (r == -EPIPE || !self->held_back || message_channel_queued(self->channel) > MESSAGE_HIGH_WATER) return;
     self->held_back = false;
     if (self->options.on_writable != NULL) self->options.on_writable(self, self->options.arg);
 }
 
 void pando_self_dispatch(pando_self *self) {
-    if (self == NULL || self->stream == NULL || self->in_callback) return;
+    if (self == NULL || self->channel == NULL || self->in_callback) return;
     self->in_callback = true;
     dispatch_read(self);
     dispatch_write(self);
@@ -222,24 +222,26 @@ static void on_poll(uv_poll_t *poll, int status, int events) {
 }
 
 void self_update(pando_self *self) {
-    if (!self->polling || self->stream == NULL) return;
+    if (!self->polling || self->channel == NULL) return;
     uv_poll_start(&self->poll, UV_READABLE | (pando_self_wants_write(self) ? UV_WRITABLE : 0), on_poll);
 }
 
-int pando_self_fd(const pando_self *self) { return self == NULL || self->stream == NULL ? -1 : message_stream_fd(self->stream); }
+int pando_self_fd(const pando_self *self) { return self == NULL || self->channel == NULL ? -1 : message_channel_fd(self->channel); }
 
 bool pando_self_wants_write(const pando_self *self) {
-    return self != NULL && self->stream != NULL && (message_stream_queued(self->stream) > 0 || self->held_back || self->kept != NULL);
+    if (self == NULL || self->channel == NULL) return false;
+    bool undelivered = self->kept != NULL || message_channel_has_more(self->channel);
+    return undelivered || self->held_back || message_channel_queued(self->channel) > 0;
 }
 
-bool pando_self_is_connected(const pando_self *self) { return self != NULL && self->stream != NULL && !self->ending; }
+bool pando_self_is_connected(const pando_self *self) { return self != NULL && self->channel != NULL && !self->ending; }
 
 static int open_channel(pando_self *self, int fd, struct pando_error *error) {
     const struct pando_self_options *options = &self->options;
-    struct message_stream_options with = {
+    struct message_channel_options with = {
         .message_max = options->max_message_bytes, .queue_max = options->max_queued_bytes, .on_message = on_message, .arg = self};
-    self->stream = message_stream_open(fd, &with);
-    if (self->stream == NULL) return error_set(error, ENOMEM, "open the channel to the primary");
+    self->channel = message_channel_open(fd, &with);
+    if (self->channel == NULL) return error_set(error, ENOMEM, "open the channel to the primary");
     unsetenv(INHERIT_WORKER_CHANNEL);
     if (options->loop != NULL) {
         int r = uv_poll_init(options->loop, &self->poll, fd);
@@ -247,8 +249,8 @@ static int open_channel(pando_self *self, int fd, struct pando_error *error) {
         self->poll.data = self;
         self->polling = true;
     }
-    message_stream_put(self->stream, MESSAGE_OPENED, 0, NULL, 0, -1);
-    message_stream_flush(self->stream);
+    message_channel_put(self->channel, MESSAGE_OPENED, 0, NULL, 0, -1);
+    message_channel_flush(self->channel);
     self_update(self);
     return 0;
 }
@@ -263,7 +265,7 @@ int pando_self_open(pando_self **out, const struct pando_self_options *options, 
     int fd = identity_channel();
     int r = fd < 0 ? 0 : open_channel(self, fd, error);
     if (r != 0) {
-        message_stream_close(self->stream);
+        message_channel_close(self->channel);
         free(self);
         return r;
     }
@@ -275,13 +277,13 @@ int pando_self_open(pando_self **out, const struct pando_self_options *options, 
 
 // At once when it can: a program that sends and then ends without another turn of its loop has sent.
 static int send_frame(pando_self *self, enum message_kind kind, const void *data, size_t len, int fd) {
-    if (self == NULL || self->stream == NULL) return -ENOTCONN;
+    if (self == NULL || self->channel == NULL) return -ENOTCONN;
     if (self->ending) return -EPIPE;
-    int r = message_stream_put(self->stream, kind, 0, data, len, fd);
-    if (r >= 0 && message_stream_flush(self->stream) == -EPIPE) return -EPIPE;
-    if (r == 1 && message_stream_queued(self->stream) <= MESSAGE_HIGH_WATER) r = 0;
+    int r = message_channel_put(self->channel, kind, 0, data, len, fd);
+    if (r >= 0 && message_channel_flush(self->channel) == -EPIPE) return -EPIPE;
+    if (r == 1 && message_channel_queued(self->channel) <= MESSAGE_HIGH_WATER) r = 0;
     if (r == 1 || r == -EAGAIN) self->held_back = true;
-    if (message_stream_queued(self->stream) > 0) self_update(self);
+    if (message_channel_queued(self->channel) > 0) self_update(self);
     return r;
 }
 
@@ -314,7 +316,7 @@ static int notify_ready(void) {
 }
 
 int pando_self_ready(pando_self *self) {
-    if (self == NULL || self->stream == NULL) return notify_ready();
+    if (self == NULL || self->channel == NULL) return notify_ready();
     int r = send_frame(self, MESSAGE_READY, NULL, 0, -1);
     return r < 0 ? r : 0;
 }
@@ -322,20 +324,21 @@ int pando_self_ready(pando_self *self) {
 int self_ask(pando_self *self, const void *data, size_t len) {
     uint64_t deadline_ns = clock_now_ns() + ANSWER_PATIENCE_MS * CLOCK_MS;
     self->asked++;
-    int r = message_stream_put(self->stream, MESSAGE_LISTEN, self->asked, data, len, -1);
+    int r = message_channel_put(self->channel, MESSAGE_LISTEN, self->asked, data, len, -1);
     if (r < 0) return r;
     self->awaiting = true;
     self->answered = false;
-    while (!self->answered) {
+    r = message_channel_resume(self->channel);
+    while (!self->answered && r == 1) {
         uint64_t now_ns = clock_now_ns();
-        bool more = message_stream_flush(self->stream) == 1;
-        struct pollfd poll_fd = {.fd = message_stream_fd(self->stream), .events = (short)(POLLIN | (more ? POLLOUT : 0))};
+        bool more = message_channel_flush(self->channel) == 1;
+        struct pollfd poll_fd = {.fd = message_channel_fd(self->channel), .events = (short)(POLLIN | (more ? POLLOUT : 0))};
         int ready = now_ns >= deadline_ns ? 0 : poll(&poll_fd, 1, (int)((deadline_ns - now_ns) / CLOCK_MS) + 1);
         if (ready == 0) self->answer = -ETIMEDOUT, self->answered = true;
-        if (ready > 0 && (poll_fd.revents & ~POLLOUT) != 0 && (r = message_stream_on_readable(self->stream)) != 1 && !self->answered)
-            self->answer = -EPIPE, self->answered = true;
+        if (ready > 0 && (poll_fd.revents & ~POLLOUT) != 0) r = message_channel_on_readable(self->channel);
     }
     self->awaiting = false;
     self_update(self);
+    if (!self->answered) return r == 0 ? -EPIPE : r;
     return self->answer == 0 ? fd_take(&self->answer_fd) : self->answer;
 }

@@ -11,7 +11,7 @@ struct kept;
 
 struct pando_self {
     struct pando_self_options options;
-    struct message_stream *stream;  // owned; NULL: no channel, or closed
+    struct message_channel *channel;  // owned; NULL: no channel, or closed
     uv_poll_t poll;
     bool polling;      // the handle is open
     bool in_callback;  // freed when that returns

@@ -370,7 +370,7 @@ struct control *control_open(struct primary *primary, int listener_take) {
         return NULL;
     }
     control->primary = primary;
-    uv_pipe_init(&primary->loop, &control->listener, 0);
+    uv_pipe_init(primary->loop, &control->listener, 0);
     control->listener.data = control;
     if (uv_pipe_open(&control->listener, listener_take) == 0 &&
         uv_listen((uv_stream_t *)&control->listener, SOMAXCONN, on_connection) == 0)

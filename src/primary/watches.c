@@ -8,6 +8,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "courier.h"
 #include "fd.h"
 #include "log.h"
 #include "notify.h"
@@ -38,7 +39,7 @@ void watches_add_listener(struct primary *primary, struct worker *worker) {
     struct primary_worker *seen = watches_of(primary, worker);
     if (seen == NULL || worker->listener < 0) return;
     int fd = fcntl(worker->listener, F_DUPFD_CLOEXEC, 0);
-    if (fd >= 0) seen->listener = watch_open(&primary->loop, fd, on_listener, seen);
+    if (fd >= 0) seen->listener = watch_open(primary->loop, fd, on_listener, seen);
     if (seen->listener == NULL) log_error("worker %d: cannot watch its system calls: %s", worker->slot, strerror(errno));
 }
 
@@ -76,7 +77,7 @@ void watches_notify_socket(struct primary *primary, int slot, int fd_take) {
     if (fd_take < 0)
         log_warn("worker %d: no NOTIFY_SOCKET: %s", slot, strerror(-fd_take));
     else
-        primary->notify_socket[slot] = watch_open(&primary->loop, fd_take, on_notify_socket, worker);
+        primary->notify_socket[slot] = watch_open(primary->loop, fd_take, on_notify_socket, worker);
 }
 
 // ---- its channel
@@ -90,7 +91,12 @@ static void open_channel(struct primary_worker *seen, int fd_take) {
     socklen_t len = sizeof type;
     getsockopt(fd_take, SOL_SOCKET, SO_TYPE, &type, &len);
     enum launch_channel kind = type == SOCK_STREAM ? LAUNCH_CHANNEL_NODE : LAUNCH_CHANNEL_PANDO;
-    seen->channel = worker_channel_open(&primary->loop, kind, fd_take, seen->worker->record->token, &primary->channel_memory[slot],
+    if (kind == LAUNCH_CHANNEL_PANDO) {
+        seen->courier = courier_open(seen, fd_take);
+        if (seen->courier == NULL) log_error("worker %d: cannot watch its channel: out of memory", slot);
+        return;
+    }
+    seen->channel = worker_channel_open(primary->loop, kind, fd_take, seen->worker->record->token, &primary->channel_memory[slot],
                                         channel_events[kind], seen);
     if (seen->channel == NULL) log_error("worker %d: cannot watch its channel: out of memory", slot);
 }
@@ -98,6 +104,11 @@ static void open_channel(struct primary_worker *seen, int fd_take) {
 void watches_resume_channels(struct primary *primary) {
     for (uint32_t i = 0; i < primary->pool.record->slot_end; i++)
         if (primary->worker[i] != NULL && primary->worker[i]->channel != NULL) worker_channel_resume(primary->worker[i]->channel);
+}
+
+bool watches_drain(struct primary *primary, struct worker *worker) {
+    const struct primary_worker *seen = primary->worker[worker->slot];
+    return seen != NULL && courier_drain(seen->courier);
 }
 
 // ---- a process comes and goes
@@ -108,9 +119,9 @@ void watches_start(struct primary *primary, struct worker *worker, struct pool_f
     worker->watches = seen;
     seen->tail[0] = '\0';
     pid_t pid = worker->record->pid;
-    if (fds->out >= 0) seen->out = stream_open(&primary->output, &primary->loop, worker->slot, pid, false, fd_take(&fds->out), seen->tail);
-    if (fds->err >= 0) seen->err = stream_open(&primary->output, &primary->loop, worker->slot, pid, true, fd_take(&fds->err), seen->tail);
-    if (fds->ready_pipe >= 0) seen->ready_pipe = watch_open(&primary->loop, fd_take(&fds->ready_pipe), on_ready_pipe, seen);
+    if (fds->out >= 0) seen->out = stream_open(&primary->output, primary->loop, worker->slot, pid, false, fd_take(&fds->out), seen->tail);
+    if (fds->err >= 0) seen->err = stream_open(&primary->output, primary->loop, worker->slot, pid, true, fd_take(&fds->err), seen->tail);
+    if (fds->ready_pipe >= 0) seen->ready_pipe = watch_open(primary->loop, fd_take(&fds->ready_pipe), on_ready_pipe, seen);
     if (fds->channel >= 0) open_channel(seen, fd_take(&fds->channel));
     watches_add_listener(primary, worker);
     watches_notify_socket(primary, worker->slot, -1);
@@ -128,6 +139,8 @@ void watches_end(struct primary *primary, struct worker *worker) {
     stream_finish(seen->err);
     worker_channel_drain(seen->channel);
     worker_channel_close(seen->channel);
+    courier_finish(seen->courier);
+    seen->courier = NULL;
     seen->channel = NULL;
     watch_close(seen->listener);
     watch_close(seen->ready_pipe);

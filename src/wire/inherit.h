@@ -15,6 +15,11 @@ enum inherit_fd {
     INHERIT_CHANNEL = 3,
 };
 
+// A program that is its own primary (libpando) starts the keeper as its child: `pando-keeper VERB NAME`, with INHERIT_CHANNEL alone.
+// When that program ends, so do the workers (TERM, then KILL), or, surviving, they and the keeper live on until they end.
+#define INHERIT_EMBEDDED_VERB "--embedded"
+#define INHERIT_SURVIVING_VERB "--surviving"
+
 // First byte on INHERIT_READY; the rest until end of file is text for the user.
 enum inherit_ready { INHERIT_READY_UP = 'U', INHERIT_READY_FAILED = 'F' };
 

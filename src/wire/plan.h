@@ -12,7 +12,7 @@
 
 
 #define PLAN_MAGIC UINT32_C(0x50616e31)  // "Pan1"
-#define PLAN_FD_MAX 5
+#define PLAN_FD_MAX 7
 #define PLAN_GROUP_MAX 64
 #define PLAN_CPU_BYTES 128  // 1024 processors
 

@@ -1,0 +1,83 @@
+// SPDX-License-Identifier: MIT
+// Workers that their program forks one by one: each ends when it ends, and another is the program's decision.
+#include <errno.h>
+#include <sys/socket.h>
+
+#include "address.h"
+#include "clock.h"
+#include "error.h"
+#include "fd.h"
+#include "pool.h"
+#include "steer.h"
+
+static struct worker *free_slot(struct pool *pool) {
+    struct record *record = pool->record;
+    for (uint32_t i = 0; i < record->slot_end; i++)
+        if (worker_state(&pool->worker[i]) == WORKER_VACANT && !worker_runs(&pool->worker[i]) && !record->worker[i].wanted)
+            return &pool->worker[i];
+    if (record->slot_end == LAUNCH_WORKERS_MAX) return NULL;
+    record->worker[record->slot_end].deadline_ns = CLOCK_NEVER;
+    return &pool->worker[record->slot_end++];
+}
+
+static uint32_t count_running(const struct pool *pool) {
+    uint32_t count = 0;
+    for (uint32_t i = 0; i < pool->record->slot_end; i++) count += worker_runs(&pool->worker[i]);
+    return count;
+}
+
+struct worker *pool_fork(struct pool *pool, struct pando_error *error) {
+    int exit_code = 0;
+    struct worker *worker = free_slot(pool);
+    if (worker == NULL) {
+        error_say(error, EAGAIN, "start a worker: %d run already, and that is the limit", LAUNCH_WORKERS_MAX);
+        return NULL;
+    }
+    pool->record->wanted = count_running(pool) + 1;
+    worker->record->failures = 0;
+    if (pool_start_process(pool, worker, error, &exit_code) != 0) return NULL;
+    pool_move(pool, worker, WORKER_EVENT_START, pool->launch->ready_timeout_ns, NULL);
+    return worker;
+}
+
+bool pool_finish(struct pool *pool, struct worker *worker, uint64_t lasts_ns) {
+    if (worker_next(worker_state(worker), WORKER_EVENT_DRAIN) < 0) return false;
+    worker->record->wanted = false;
+    worker->record->next_look_ns = 0;
+    pool_move(pool, worker, WORKER_EVENT_DRAIN, lasts_ns, NULL);
+    return true;
+}
+
+// ---- sockets
+
+static int make_socket(const struct record_address *key) {
+    int one = 1, v6only = key->v6only;
+    scoped_fd fd = socket(key->at.any.sa_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+    if (fd < 0) return -errno;
+    if (key->at.any.sa_family != AF_UNIX && setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof one) != 0) return -errno;
+    bool is_ipv6 = key->at.any.sa_family == AF_INET6;
+    if (is_ipv6 && setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &v6only, sizeof v6only) != 0) return -errno;
+    return fd_take(&fd);
+}
+
+int pool_listen(struct pool *pool, struct worker *worker, const struct message_listen *wanted) {
+    struct record_address key;
+    if (wanted->len > sizeof wanted->address) return -EINVAL;
+    int r = address_from(&key, (const struct sockaddr *)wanted->address, wanted->len, SOCK_STREAM, wanted->v6only != 0);
+    if (r != 0) return r;
+    if ((address_port(&key) == 0) != (wanted->index > 0)) return -EINVAL;
+    scoped_fd fd = make_socket(&key);
+    if (fd < 0) return fd;
+    int row = intercept_listen(&pool->intercept, worker, fd, &key, wanted->index);
+    return row < 0 ? row : pool->listeners.fd[row];
+}
+
+void pool_close_sockets(struct pool *pool) {
+    for (uint32_t i = 0; i < pool->record->socket_end; i++)
+        if (pool->record->socket[i].used) listeners_close(&pool->listeners, (int)i);
+    pool_release_paths(pool);
+    for (int a = 0; a < RECORD_ADDRESS_MAX; a++) {
+        steer_forget(&pool->listeners, a);
+        pool->record->address[a] = (struct record_address){0};
+    }
+}
