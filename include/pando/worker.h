@@ -14,7 +14,7 @@ extern "C" {
 
 struct uv_loop_s;
 struct json_t;
-struct pando_server;
+struct pando_server;  // of <pando/http.h>
 typedef struct pando_self pando_self;  // this process as a worker
 
 // In the program's main file, at file scope: `PANDO_WORKER_UNFILTERED;`. Pando then starts it without the seccomp filter that
@@ -56,6 +56,7 @@ struct pando_self_options {
     uint32_t max_queued_bytes;                         // 0: 1 MiB that the primary has not taken yet
     // When the primary is gone without a word the process ends with exit(0), as Node's does; `stay`: on_disconnect is called instead.
     bool stay;
+    bool background;  // the channel alone does not keep the loop alive
 };
 
 // Opens the channel. Without one (alone, under `pando run`) all goes well too. -EBUSY: it was opened before; -EINVAL.

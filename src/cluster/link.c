@@ -13,6 +13,16 @@ void link_init(struct link *link, int channel_take) {
     link->last = &link->first;
 }
 
+void link_deinit(struct link *link) {
+    for (struct link_event *event; (event = link->first) != NULL;) {
+        link->first = event->next;
+        for (int i = 0; i < 2; i++) fd_close(&event->fd[i]);
+        free(event);
+    }
+    fd_close(&link->fd);
+    link->gone = true;
+}
+
 // Receives one message, waiting for it when `wait`. 1, 0 = nothing there, -EPIPE.
 static int receive(struct link *link, bool wait, struct keeper_message *out, int fds[2]) {
     fds[0] = fds[1] = -1;

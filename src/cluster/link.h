@@ -26,6 +26,7 @@ struct link {
 };
 
 void link_init(struct link *link, int channel_take);
+void link_deinit(struct link *link);
 
 // CHILD and HELD entries are reported as events first.
 int link_hello(struct link *link);

@@ -74,6 +74,7 @@ struct pool {
 
 // `pool` is zeroed storage with launch, record, link, hooks and arg set. Chooses how to intercept, unless the record knows.
 int pool_open(struct pool *pool, struct pando_error *error);
+void pool_close(struct pool *pool);  // half-open is fine; the record too is gone
 void pool_begin(struct pool *pool, int workers);  // the first start of the instance
 
 // Events.

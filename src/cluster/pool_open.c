@@ -4,6 +4,7 @@
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -79,15 +80,34 @@ int pool_open(struct pool *pool, struct pando_error *error) {
     cpus_read(&cpus, "/proc", "");
     pool->cpus = cpus.count;
     pool->oom_kills = procinfo_oom_kills();
+    for (uint32_t i = 0; i < LAUNCH_WORKERS_MAX; i++)
+        pool->worker[i] = (struct worker){.record = &record->worker[i], .slot = (int)i, .pidfd = -1, .listener = -1};
     listeners_init(&pool->listeners, record, pool->link, pool->launch->balance);
     pool_attach_intercept(pool);
     int r = intercept_init(&pool->intercept);
     if (r != 0) return error_set(error, -r, "start: make an epoll instance");
-    for (uint32_t i = 0; i < LAUNCH_WORKERS_MAX; i++)
-        pool->worker[i] = (struct worker){.record = &record->worker[i], .slot = (int)i, .pidfd = -1, .listener = -1};
     r = pool_set_intercept(pool, record->intercept != LAUNCH_INTERCEPT_AUTO ? record->intercept : choose(pool->launch));
     if (r != 0) return error_set(error, -r, "start: build the seccomp filter");
     return record->mode != LAUNCH_MODE_AUTO ? 0 : choose_mode(pool, error);
+}
+
+void pool_close(struct pool *pool) {
+    if (pool->record == NULL) return;
+    bool opened = pool->worker[0].record != NULL;
+    for (uint32_t i = 0; i < LAUNCH_WORKERS_MAX && opened; i++) {
+        fd_close(&pool->worker[i].pidfd);
+        fd_close(&pool->worker[i].listener);
+    }
+    if (opened) {
+        pool_release_paths(pool);
+        listeners_deinit(&pool->listeners);
+        handed_deinit(&pool->intercept.handed);
+    }
+    procinfo_groups_deinit(&pool->groups);
+    free(pool->filter);
+    pool->filter = NULL;
+    munmap(pool->record, sizeof *pool->record);
+    pool->record = NULL;
 }
 
 // ---- adoption

@@ -176,7 +176,10 @@ int pando_server_listen_fd_take(struct pando_server *server, int fd_taken, struc
     scoped_fd fd = fd_taken;
     int one = 1;
     if (fd_set_nonblock(fd, true) || fd_set_cloexec(fd, true)) return error_set(error, EBADF, "listen on descriptor %d", fd);
-    if (listen(fd, (int)server->options.backlog)) return error_set(error, errno, "listen on descriptor %d", fd);
+    int listening = 0;
+    socklen_t len = sizeof listening;
+    getsockopt(fd, SOL_SOCKET, SO_ACCEPTCONN, &listening, &len);
+    if (!listening && listen(fd, (int)server->options.backlog)) return error_set(error, errno, "listen on descriptor %d", fd);
     setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);  // inherited by what is accepted; a unix socket refuses, which is fine
     struct listener *listener = calloc(1, sizeof *listener);
     if (!listener) return error_set(error, ENOMEM, "listen on descriptor %d", fd);

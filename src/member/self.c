@@ -87,9 +87,14 @@ void pando_self_disconnect(pando_self *self) {
     else self_update(self);
 }
 
+const struct member_finisher *member_finisher(const pando_self *self) { return &self->finisher; }
+void member_set_finisher(pando_self *self, const struct member_finisher *finisher) { self->finisher = *finisher; }
+
 void pando_self_close(pando_self *self) {
     if (self == NULL || self->freed) return;
     self->freed = true;
+    if (self->finisher.free != NULL) self->finisher.free(self->finisher.arg);
+    self->finisher = (struct member_finisher){0};
     if (self->channel != NULL) message_channel_flush(self->channel);
     drop_channel(self);
     if (!self->polling && !self->in_callback) free(self);
@@ -109,7 +114,9 @@ static void on_user_message(pando_self *self, struct message *message) {
 static void on_drain(pando_self *self) {
     if (self->draining) return;
     self->draining = true;
-    if (self->options.on_draining != NULL)
+    if (self->finisher.drain != NULL)
+        self->finisher.drain(self, self->finisher.arg);
+    else if (self->options.on_draining != NULL)
         self->options.on_draining(self, self->options.arg);
     else
         end_when_written(self);
@@ -248,6 +255,7 @@ static int open_channel(pando_self *self, int fd, struct pando_error *error) {
         if (r != 0) return error_set(error, -r, "watch the channel to the primary");
         self->poll.data = self;
         self->polling = true;
+        if (options->background) uv_unref((uv_handle_t *)&self->poll);
     }
     message_channel_put(self->channel, MESSAGE_OPENED, 0, NULL, 0, -1);
     message_channel_flush(self->channel);

@@ -5,12 +5,14 @@
 #include <pando/worker.h>
 #include <uv.h>
 
+#include "member.h"
 #include "message.h"
 
 struct kept;
 
 struct pando_self {
     struct pando_self_options options;
+    struct member_finisher finisher;
     struct message_channel *channel;  // owned; NULL: no channel, or closed
     uv_poll_t poll;
     bool polling;      // the handle is open

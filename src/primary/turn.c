@@ -54,7 +54,7 @@ static void set_timer(struct primary *primary, uint64_t due_ns, uint64_t now_ns)
 }
 
 // Requests to the keeper may have brought events along: the loop would not see those, they are in memory already.
-void turn_take(struct primary *primary) {
+static void take(struct primary *primary) {
     if (primary->link.first != NULL) take_keeper_events(primary);
     if (!primary->changed || primary->finished) return;
     primary->changed = false;
@@ -67,7 +67,7 @@ void turn_take(struct primary *primary) {
 // What was sent to workers in this turn leaves now, together.
 static void on_before_wait(uv_prepare_t *prepare) {
     struct primary *primary = prepare->data;
-    turn_take(primary);
+    take(primary);
     courier_flush_all(&primary->unsent);
 }
 
@@ -95,13 +95,4 @@ int turn_start(struct primary *primary) {
     primary->queues = watch_open(primary->loop, queues, on_queues, primary);
     primary->channel = watch_open(primary->loop, channel, on_channel, primary);
     return primary->channel != NULL && primary->handed != NULL && primary->queues != NULL ? 0 : -ENOMEM;
-}
-
-void turn_stop(struct primary *primary) {
-    uv_close((uv_handle_t *)&primary->before_wait, NULL);
-    uv_close((uv_handle_t *)&primary->timer, NULL);
-    watch_close(primary->handed);
-    watch_close(primary->queues);
-    watch_close(primary->channel);
-    primary->handed = primary->queues = primary->channel = NULL;
 }

@@ -7,6 +7,3 @@
 
 // Link and pool are open; role, loop, and hooks are set. 0 or -ENOMEM.
 int turn_start(struct primary *primary);
-void turn_stop(struct primary *primary);  // closes its handles; the loop has to run once more
-// Does now what would be done before the loop waits.
-void turn_take(struct primary *primary);
