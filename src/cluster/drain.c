@@ -20,6 +20,7 @@
 #define LOOK_AGAIN_NS (10 * CLOCK_MS)
 #define FREEZE_LOOK_NS (CLOCK_MS / 2)
 #define FREEZE_PATIENCE_NS (100 * CLOCK_MS)  // a thread in uninterruptible sleep does not stop: leave it alone for a while
+#define OPENING_NS (2 * CLOCK_S)  // so long a program that is linked with libpando has to begin reading its channel
 #define LAST_WORD_NS (5 * CLOCK_S)
 
 static bool process_is_not_stopped(pid_t pid, void *arg) {
@@ -97,6 +98,11 @@ static void look_asked(struct pool *pool, struct worker *worker, uint64_t now_ns
     if (stopped || now_ns - record->frozen_ns > FREEZE_PATIENCE_NS) pool_thaw(pool, worker);
 }
 
+// It may be about to read its channel, where it will find what it is to do: better than a signal.
+static bool may_open_yet(const struct record_worker *record, uint64_t now_ns) {
+    return record->online && !record->opened && record->first_listen_ns == 0 && now_ns - record->started_ns < OPENING_NS;
+}
+
 void pool_drain_look(struct pool *pool, struct worker *worker, uint64_t now_ns) {
     struct record_worker *record = worker->record;
     if (record->told || record->next_look_ns > now_ns) return;
@@ -105,6 +111,8 @@ void pool_drain_look(struct pool *pool, struct worker *worker, uint64_t now_ns) 
     } else if (record->deadline_ns != CLOCK_NEVER && now_ns + last_word_ns(pool) >= record->deadline_ns) {
         log_info("worker %d (pid %d) still has connections: told to stop, killed at the deadline", worker->slot, record->pid);
         tell(pool, worker);
+    } else if (may_open_yet(record, now_ns)) {
+        record->next_look_ns = now_ns + LOOK_AGAIN_NS;
     } else if (record->frozen) {
         look_frozen(pool, worker, now_ns);
     } else if (may_stop(pool, worker)) {

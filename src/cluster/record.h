@@ -53,6 +53,7 @@ struct record_worker {
     bool restarting;     // ended for that; its successor is not ready yet
     bool frozen;         // stopped by us: thaw it, whatever happens
     bool told;           // draining: it has got its stop signal
+    bool online;         // it is linked with libpando, and said that it runs
     bool opened;         // it reads the channel it has to the primary
     bool asked;          // draining: it was told over its channel, and ends by itself
     bool ready_sign;     // READY=1 or the newline came

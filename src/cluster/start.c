@@ -260,7 +260,7 @@ int pool_start_process(struct pool *pool, struct worker *worker, struct pando_er
     record->intercept = pool->record->intercept;
     record->started_ns = clock_now_ns();
     record->first_listen_ns = record->addresses = 0;
-    record->told = record->opened = record->asked = record->frozen = record->ready_sign = false;
+    record->told = record->online = record->opened = record->asked = record->frozen = record->ready_sign = false;
     r = spawn_it(&start, error, out_exit_code);
     if (r != 0) {
         drop_pipes(&start);

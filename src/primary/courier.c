@@ -135,6 +135,7 @@ static bool on_message(void *arg, struct message *message) {
     const struct courier_events *events = events_of(courier);
     switch (message->kind) {
         case MESSAGE_ONLINE:
+            courier->seen->worker->record->online = true;
             if (events->on_online != NULL) events->on_online(courier->seen);
             break;
         case MESSAGE_OPENED: on_opened(courier); break;

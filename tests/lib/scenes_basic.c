@@ -139,6 +139,17 @@ static void death_primary(int argc, char **argv) {
 
 static int return_42(int argc, char **argv) { return (void)argc, (void)argv, 42; }
 
+static void exit_primary(int argc, char **argv) {
+    scene_address();
+    death_primary(argc, argv);
+    CHECK_INT(scene_ask(scene_address()), -ECONNREFUSED);
+}
+
+static int listen_and_return_42(int argc, char **argv) {
+    (void)argc, (void)argv;
+    return plain_listen(scene_address()) >= 0 ? 42 : 1;
+}
+
 // ---- worker-events: each once, the worker's before the cluster's
 
 static char order[64];
@@ -480,7 +491,7 @@ static void own_loop_primary(int argc, char **argv) {
 const struct scene scenes_basic[] = {
     {"basic", basic_primary, basic_worker},
     {"worker_death", death_primary, return_42},
-    {"worker_exit", death_primary, return_42},
+    {"worker_exit", exit_primary, listen_and_return_42},
     {"worker_events", events_primary, return_42},
     {"worker_forced_exit_crash", crash_primary, kill_itself},
     {"worker_forced_exit_disconnect", forced_exit_primary, idle_worker},
