@@ -7,6 +7,7 @@
 
 #include "error.h"
 #include "member.h"
+#include "server.h"
 
 struct served {
     struct served *next;
@@ -82,6 +83,7 @@ int pando_self_serve(pando_self *self, struct pando_server *server, const char *
     if (server == NULL || address == NULL) return error_say(error, EINVAL, "serve: give a server and an address");
     if (!pando_self_is_connected(self)) return pando_server_listen(server, address, error);
     int fd = pando_self_listen(self, address, 0, error);
+    server->leaves_queue = true;  // the siblings accept from there too, or are given it
     int r = fd < 0 ? fd : pando_server_listen_fd_take(server, fd, error);
     if (r == 0 && (r = join(self, server, deadline_ms)) != 0) error_set(error, -r, "listen on %s", address);
     return r;

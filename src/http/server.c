@@ -128,7 +128,7 @@ static void on_acceptable(uv_poll_t *poll, int status, int events);
 
 static void on_pause_over(uv_timer_t *timer) {
     struct listener *listener = timer->data;
-    uv_poll_start(&listener->poll, UV_READABLE, on_acceptable);
+    if (!listener->server->full) uv_poll_start(&listener->poll, UV_READABLE, on_acceptable);
 }
 
 // Out of descriptors or memory: the clients wait in the queue, and so does the listener; it does not spin.
@@ -138,16 +138,34 @@ static void pause_accepting(struct listener *listener) {
     uv_timer_start(&listener->pause, on_pause_over, LIMIT_ACCEPT_PAUSE_MS, 0);
 }
 
+static bool is_full(const struct pando_server *server) {
+    return server->options.max_connections && server->stats.connections >= server->options.max_connections;
+}
+
+static void watch_listeners(struct pando_server *server, bool watch) {
+    server->full = !watch;
+    for (struct listener *listener = server->listeners; listener; listener = listener->next) {
+        if (watch && !uv_is_active((uv_handle_t *)&listener->pause))
+            uv_poll_start(&listener->poll, UV_READABLE, on_acceptable);
+        else
+            uv_poll_stop(&listener->poll);
+    }
+}
+
 static void accept_some(struct listener *listener, int most) {
     struct pando_server *server = listener->server;
     for (int i = 0; i < most; i++) {
+        if (server->leaves_queue && !server->closing && is_full(server)) {
+            watch_listeners(server, false);
+            return;
+        }
         int fd = accept4(listener->fd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
         if (fd < 0) {
             if (errno == EINTR || errno == ECONNABORTED || errno == EPERM) continue;
             if (errno != EAGAIN) pause_accepting(listener);
             return;
         }
-        if (server->options.max_connections && server->stats.connections >= server->options.max_connections) {
+        if (is_full(server)) {
             close(fd);
             server->stats.refused++;
             continue;
@@ -273,6 +291,7 @@ int pando_server_port(const struct pando_server *server) {
 // ---- closing
 
 void server_on_conn_closed(struct pando_server *server) {
+    if (server->full && !server->closing && !is_full(server)) watch_listeners(server, true);
     if (!server->closing || server->closed || !list_empty(&server->conns)) return;
     server->closed = true;
     if (server->has_signals) {

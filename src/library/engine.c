@@ -262,6 +262,7 @@ static void prepare(pando_cluster *cluster) {
     primary->message_max = cluster->options.max_message_bytes;
     primary->message_queue_max = cluster->options.max_queued_bytes;
     primary->lock = primary->ready = -1;
+    link_init(&primary->link, -1);
     list_init(&primary->unsent);
     primary->pool.link = &primary->link;
     primary->pool.launch = &primary->launch;

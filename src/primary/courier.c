@@ -160,7 +160,7 @@ static bool on_message(void *arg, struct message *message) {
 static void read_some(struct courier *courier) {
     if (courier->paused) return;
     int r = message_channel_resume(courier->channel);
-    if (r == 1 && courier->channel != NULL) r = message_channel_on_readable(courier->channel);
+    if (r == 1 && courier->channel != NULL && !courier->paused) r = message_channel_on_readable(courier->channel);
     if (courier->channel != NULL && r != 1) closed(courier, r);
 }
 

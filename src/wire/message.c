@@ -261,7 +261,8 @@ static int deliver_one(struct message_channel *channel) {
     return more ? 1 : -EAGAIN;
 }
 
-int message_channel_resume(struct message_channel *channel) {
+// 0: all of the packet is delivered; -EAGAIN: the receiver wants no more for now; -EPROTO; -ECANCELED.
+static int deliver(struct message_channel *channel) {
     int r = 1;
     channel->depth++;
     while (r == 1 && !channel->closed) r = deliver_one(channel);
@@ -273,7 +274,12 @@ int message_channel_resume(struct message_channel *channel) {
         message_channel_close(channel);
         return -ECANCELED;
     }
-    return r == -EPROTO ? r : 1;
+    return r;
+}
+
+int message_channel_resume(struct message_channel *channel) {
+    int r = deliver(channel);
+    return r == 0 || r == -EAGAIN ? 1 : r;
 }
 
 bool message_channel_has_more(const struct message_channel *channel) { return channel->in_from < channel->in_len; }
@@ -284,8 +290,8 @@ int message_channel_on_readable(struct message_channel *channel) {
         ssize_t n = receive(channel);
         if (n == -EAGAIN) return 1;
         if (n <= 0) return (int)n;
-        int r = message_channel_resume(channel);
-        if (r != 1) return r;
+        int r = deliver(channel);
+        if (r != 0) return r == -EAGAIN ? 1 : r;
     }
     return 1;
 }

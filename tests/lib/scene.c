@@ -117,6 +117,33 @@ void scene_wait_until(bool (*truth)(void *arg), void *arg) {
     scene_fail(__FILE__, __LINE__, "what was waited for did not come");
 }
 
+struct threaded {
+    uv_work_t work;
+    pando_cluster *cluster;
+    void (*fn)(pando_cluster *cluster);
+    void (*done)(pando_cluster *cluster);
+};
+
+static void on_work(uv_work_t *work) {
+    struct threaded *threaded = work->data;
+    threaded->fn(threaded->cluster);
+}
+
+static void on_worked(uv_work_t *work, int status) {
+    struct threaded *threaded = work->data;
+    CHECK_INT(status, 0);
+    threaded->done(threaded->cluster);
+    free(threaded);
+}
+
+void scene_in_thread(pando_cluster *cluster, void (*work)(pando_cluster *cluster), void (*done)(pando_cluster *cluster)) {
+    struct threaded *threaded = malloc(sizeof *threaded);
+    CHECK(threaded != NULL);
+    *threaded = (struct threaded){.cluster = cluster, .fn = work, .done = done};
+    threaded->work.data = threaded;
+    CHECK_INT(uv_queue_work(pando_cluster_loop(cluster), &threaded->work, on_work, on_worked), 0);
+}
+
 int scene_open_fds(void) {
     int count = 0;
     DIR *dir = opendir("/proc/self/fd");

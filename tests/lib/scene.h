@@ -43,6 +43,8 @@ const char *scene_address(void);
 int scene_connect(const char *address);
 // What the server there says to one connection: the pid of who answered (serve_pids), or -errno.
 int scene_ask(const char *address);
+// `work` in a thread, so that the primary can do what the workers wait for; then `done` on the loop.
+void scene_in_thread(pando_cluster *cluster, void (*work)(pando_cluster *cluster), void (*done)(pando_cluster *cluster));
 void scene_wait_until(bool (*truth)(void *arg), void *arg);  // looks every few milliseconds; fails after a minute
 int scene_open_fds(void);                                    // of this process
 
