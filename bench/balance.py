@@ -1,7 +1,10 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: MIT
-"""How well connections are balanced: nobody behind a busy worker, keep-alive connections spread, a primary that costs the same
-however many workers there are. Three tables; `make bench` prints them after bench.py's.
+"""How well connections are balanced: nobody behind a busy worker (A, and with 16 workers A16), keep-alive connections spread (B),
+what choosing costs (C), a primary that costs the same however many workers there are (D). `make bench` prints the tables after
+bench.py's; one alone:
+
+    bench/balance.py --only A            also A16, B, C, D, or several: A,D; with --quick one short round, which says little
 
 As there: a round measures each peer once, started afresh, the next round in the opposite order; figures are medians over rounds.
 """
@@ -15,8 +18,8 @@ import time
 from pathlib import Path
 from statistics import mean, median
 
-from lab import BENCH, Lab, Server, cpu_ns, descendants, free_port, one_scheduling_group
-from report import Table, machine, number, target
+from lab import BENCH, Lab, LabError, Server, cpu_ns, descendants, free_port, one_scheduling_group
+from report import Table, machine, number, target, with_range
 
 SPIN = BENCH / "apps/node_spin.js"
 
@@ -69,18 +72,18 @@ def rounds(peers, count, measure):
     return samples
 
 
-def table_tail(lab, workers, rate, size):
+def table_tail(lab, name, workers, rate, size):
     def measure(server):
         command = [lab.load_generator.parent / "openloop", server.port, rate, size["requests"], 150, "/spin"]
         time.sleep(0.5)
         return json.loads(subprocess.run(list(map(str, command)), capture_output=True, check=True, text=True).stdout)
 
     samples = rounds(Peers(lab, workers).spinning(), size["rounds"], measure)
-    table = Table(f"A. {workers} Node workers, {rate} new connections/s, 1 in 150 spins 300 ms: the others' time from due to answered, ms",
+    table = Table(f"{name}. {workers} Node workers, {rate} new connections/s, 1 in 150 spins 300 ms: the others' time from due to answered, ms",
                   ["server", "p50", "p99", "p99.9", "failed", "samples"])
-    figures = {name: [median(run["ms"][at] for run in runs) for at in range(3)] for name, runs in samples.items()}
-    for name, runs in samples.items():
-        table.rows.append([name, *(number(figure, 1) for figure in figures[name]), number(sum(run["failed"] for run in runs)),
+    figures = {peer: [median(run["ms"][at] for run in runs) for at in range(3)] for peer, runs in samples.items()}
+    for peer, runs in samples.items():
+        table.rows.append([peer, *(number(figure, 1) for figure in figures[peer]), number(sum(run["failed"] for run in runs)),
                            number(min(run["samples"] for run in runs))])
     if "Pando slot auto" in figures:
         mine, none = figures["Pando slot auto"], figures["Node NONE"]
@@ -122,35 +125,100 @@ def table_fairness(lab, size):
     return table
 
 
+def table_cost(lab, size):
+    """Pairs of runs, one right after the other: a ratio within a pair hardly feels what else the machine does."""
+    node = ["node", BENCH / "apps/node_http.js"]
+    workers, pairs = 2, size["pairs"]
+    peers = {}
+    for mode in reversed(lab.modes):
+        peers[f"Pando {mode} auto"] = lambda port, mode=mode: Peers(lab, workers).pando(mode, "auto", node, port)
+    peers["Node NONE"] = lambda port: lab.run_node_cluster(workers, "none", port)
+
+    def measure(server):
+        return lab.measure(server, "close", 64, size["seconds"], 5000 if pairs == 1 else 30000)
+
+    samples = rounds(peers, pairs, measure)
+    table = Table(f"C. Node http, {workers} workers, 64 connections, a new one for each request",
+                  ["server", "conn/s", "CPU us/conn", "of it supervisor", "x NONE"])
+    none = samples["Node NONE"]
+    for name, runs in samples.items():
+        ratio = median(mine.cpu_us / theirs.cpu_us for mine, theirs in zip(runs, none))
+        table.rows.append([name, with_range([run.per_second for run in runs]), with_range([run.cpu_us for run in runs], 1),
+                           number(median(run.supervisor_us for run in runs), 3), number(ratio, 3)])
+        if name == "Pando slot auto":
+            table.notes.append(target("slot auto: CPU per connection / SCHED_NONE's <= 1", ratio, lambda value: value <= 1, 3))
+    table.notes += cost_of_the_program(lab)
+    return table
+
+
+def cost_of_the_program(lab):
+    print("... cost of the program per SYN", file=sys.stderr, flush=True)
+    done = subprocess.run([lab.load_generator.parent / "steering_cost"], capture_output=True, text=True, check=False)
+    lines = done.stdout.splitlines()
+    if done.returncode != 0 or len(lines) < 6:
+        return [f"cost per SYN not measured: {done.stderr.strip() or 'steering_cost is not built'}"]
+    sizes = lines[0].split()[4:]
+    notes = []
+    for line in (line for line in lines[1:] if line.strip().startswith("auto")):
+        what, costs = line[:28].strip(), dict(zip(sizes, line[28:].split()))
+        for slots in ("4", "64", "256"):
+            notes.append(target(f"{what}: {slots} slots <= 1.5 us", float(costs[slots]) / 1000, lambda us: us <= 1.5, 2, " us"))
+    return notes
+
+
 def table_growth(lab, size):
     table = Table("D. CPU of keeper + primary per 10,000 connections, C workers, ms", ["workers", *lab.modes])
     figures = {mode: [] for mode in lab.modes}
     for workers in size["workers"]:
         for mode in lab.modes:
             print(f"... growth: {workers} workers, {mode}", file=sys.stderr, flush=True)
-            port = free_port()
-            with Peers(lab, workers).pando(mode, "auto", [lab.epoll_server, port], port) as server:
-                time.sleep(1)
-                before = sum(map(cpu_ns, server.supervisor))
-                done = lab.load(server, "close", 64, 3)["completed"]
-                figures[mode].append((sum(map(cpu_ns, server.supervisor)) - before) / 1e6 / done * 10000)
+            figures[mode].append(median(growth_once(lab, mode, workers) for _ in range(size["rounds"])))
         table.rows.append([number(workers), *(number(figures[mode][-1], 2) for mode in lab.modes)])
+    for mode in lab.modes:
+        most, least = max(figures[mode]), min(figures[mode])
+        # Next to nothing is flat, whatever the ratio of two such figures is.
+        flat = most < 1 or most - least <= 0.4 * mean(figures[mode])
+        table.notes.append(target(f"{mode}: the same for all sizes (+-20 %, or below 1 ms)", most - least, lambda _, flat=flat: flat, 2, " ms apart"))
     return table
+
+
+def growth_once(lab, mode, workers):
+    port = free_port()
+    with Peers(lab, workers).pando(mode, "auto", [lab.epoll_server, port], port) as server:
+        time.sleep(1)
+        before = sum(map(cpu_ns, server.supervisor))
+        done = lab.load(server, "close", 64, 3)["completed"]
+        return (sum(map(cpu_ns, server.supervisor)) - before) / 1e6 / done * 10000
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--build", type=Path, default=BENCH.parent / "build-release")
-    parser.add_argument("--quick", action="store_true")
+    parser.add_argument("--quick", action="store_true", help="one short round: does it work? The figures mean little")
+    parser.add_argument("--only", metavar="A,A16,B,C,D", help="only these tables")
     options = parser.parse_args()
-    size = ({"rounds": 1, "requests": 1500, "pause": 0.002, "workers": [2, 16]} if options.quick else
-            {"rounds": 3, "requests": 10100, "pause": 0.005, "workers": [2, 16, 64, 256]})
+    size = ({"rounds": 1, "requests": 1500, "pause": 0.002, "workers": [2, 16], "pairs": 1, "seconds": 2} if options.quick else
+            {"rounds": 3, "requests": 10100, "pause": 0.005, "workers": [2, 16, 64, 256], "pairs": 5, "seconds": 3})
     lab = Lab(options.build.resolve())
+    tables = {
+        "A": lambda: table_tail(lab, "A", 4, 300, size),
+        "A16": lambda: table_tail(lab, "A16", 16, 800, size),
+        "B": lambda: table_fairness(lab, size),
+        "C": lambda: table_cost(lab, size),
+        "D": lambda: table_growth(lab, size),
+    }
+    wanted = options.only.split(",") if options.only else list(tables)
+    unknown = [name for name in wanted if name not in tables]
+    if unknown:
+        parser.error(f"no such table: {', '.join(unknown)}: there are {', '.join(tables)}")
     with one_scheduling_group():
         print("\n".join(machine(lab)))
-        for make in (lambda: table_tail(lab, 4, 300, size), lambda: table_fairness(lab, size), lambda: table_growth(lab, size)):
-            print("\n" + make().text(), flush=True)
+        for name in wanted:
+            print("\n" + tables[name]().text(), flush=True)
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except LabError as error:
+        sys.exit(f"balance: {error}")

@@ -53,6 +53,30 @@ static const struct cli_verb cli_verbs[] = {
                 "  pando scale -n web +2\n",
     },
     {
+        .name = "reload",
+        .operand = "[--] [COMMAND [ARG...]]",
+        .summary = "replace all workers by a new version, without losing a connection",
+        .print_options = reload_print_options,
+        .run = verb_reload,
+        .more = "New workers start first; an old one leaves when a new one is ready and has stayed so. When the new version does\n"
+                "not come up, the old one serves on and the reason is shown. Without COMMAND: the same command, its files and\n"
+                "folder (symbolic links included) looked up anew. Deploy a release into a folder of its own and turn a link to it:\n"
+                "what still runs of the old version then also restarts from its own folder.\n"
+                "Exit codes: 0 the new version serves, 4 it was refused and the old one serves on.\n\nExamples:\n"
+                "  pando reload\n"
+                "  pando reload -n web --surge 2 -e FEATURE=1\n"
+                "  pando reload --canary 10% --for 30s\n"
+                "  pando reload -- node app-v2.js\n",
+    },
+    {
+        .name = "rollback",
+        .summary = "go back to the generation before the last reload",
+        .options = {[CLI_OPTION_NAME] = true, [CLI_OPTION_JSON] = true},
+        .run = verb_rollback,
+        .more = "At once where the reload was given --keep-old and its time is not over; else the old version starts again.\n\nExamples:\n"
+                "  pando reload --keep-old 10m && ./check || pando rollback\n",
+    },
+    {
         .name = "restart",
         .operand = "[SLOT]",
         .summary = "replace all workers, one after the other, or the one in a slot",
@@ -79,6 +103,12 @@ static const struct cli_verb cli_verbs[] = {
         .more = "Examples:\n"
                 "  pando logs -l 50\n"
                 "  pando logs -f -n web\n",
+    },
+    {
+        .name = "torture",
+        .operand = "[--] COMMAND [ARG...]",
+        .summary = "run a command under load, kill what can be killed, and count what was lost",
+        .run = verb_torture,
     },
     {
         .name = "info",
@@ -151,6 +181,7 @@ static int cli_help(const char *name) {
     if (!name) return cli_print_overview(stdout), CLI_OK;
     const struct cli_verb *verb = cli_find_verb(name);
     if (!verb) return cli_unknown_verb(name);
+    if (!verb->more) return verb->run(verb, 1, (char *[]){(char[]){"--help"}, NULL});
     cli_print_help(verb);
     return CLI_OK;
 }

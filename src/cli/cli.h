@@ -23,7 +23,7 @@ struct cli_verb {
     const char *name;
     const char *operand;  // what may follow, for the usage line: "N|+N|-N", "[SLOT]"; NULL = nothing
     const char *summary;  // one line
-    const char *more;     // the rest of its help: what happens, exit codes, examples
+    const char *more;     // the rest of its help: what happens, exit codes, examples; NULL = it has a --help of its own
     bool options[CLI_OPTION_COUNT];
     void (*print_options)(void (*print)(const char *line));          // instead of `options`
     int (*run)(const struct cli_verb *verb, int argc, char **argv);  // arguments behind the verb; the exit code
@@ -51,7 +51,11 @@ int verb_run(const struct cli_verb *verb, int argc, char **argv);
 int verb_serve(const struct cli_verb *verb, int argc, char **argv);
 int verb_status(const struct cli_verb *verb, int argc, char **argv);
 int verb_scale(const struct cli_verb *verb, int argc, char **argv);
+int verb_reload(const struct cli_verb *verb, int argc, char **argv);
+void reload_print_options(void (*print)(const char *line));
+int verb_rollback(const struct cli_verb *verb, int argc, char **argv);
 int verb_restart(const struct cli_verb *verb, int argc, char **argv);
 int verb_stop(const struct cli_verb *verb, int argc, char **argv);
 int verb_logs(const struct cli_verb *verb, int argc, char **argv);
+int verb_torture(const struct cli_verb *verb, int argc, char **argv);
 int verb_info(const struct cli_verb *verb, int argc, char **argv);

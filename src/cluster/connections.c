@@ -10,14 +10,17 @@
 #include "address.h"
 #include "sock_diag.h"
 
-// A connection on which nothing was received lately that has not been answered since: younger ones may be about to ask.
-enum { QUIET_MS = 100 };
+// A connection on which nothing was received lately that has not been answered since: younger ones may be about to ask. The
+// clock is coarse: where the last answer and the last request fall together, nobody can tell which came first, and only a
+// long silence says that it was the answer.
+enum { QUIET_MS = 100, TIE_MS = 1000, TIE_SHARE = 5 };
 
 struct inodes {
     uint64_t *at;  // owned; sorted
     size_t len, cap;
     bool unknown;
     enum connections worst;
+    uint32_t idle_ms;
 };
 
 static bool add_inode(int fd, uint64_t inode, void *arg) {
@@ -61,8 +64,12 @@ static bool look_at_tcp(const struct sock_diag_tcp *socket, void *arg) {
     struct inodes *inodes = arg;
     if (socket->inode == 0 || !has(inodes, socket->inode)) return true;
     uint32_t unread = socket->receive_queue - (socket->state == TCP_CLOSE_WAIT && socket->receive_queue > 0);  // the FIN counts
-    bool answered = unread == 0 && socket->send_queue == 0 && socket->last_sent_ms <= socket->last_received_ms;
-    worsen(inodes, answered && socket->last_received_ms >= QUIET_MS ? CONNECTIONS_IDLE : CONNECTIONS_ACTIVE);
+    bool empty = unread == 0 && socket->send_queue == 0, tie = socket->last_sent_ms == socket->last_received_ms;
+    bool answered = empty && (socket->bytes_sent > 0 || !tie) && socket->last_sent_ms <= socket->last_received_ms;
+    uint32_t idle_ms = tie ? socket->last_received_ms / TIE_SHARE : socket->last_received_ms;
+    if (idle_ms < inodes->idle_ms) inodes->idle_ms = idle_ms;
+    bool quiet = socket->last_received_ms >= (tie ? TIE_MS : QUIET_MS);
+    worsen(inodes, answered && quiet ? CONNECTIONS_IDLE : CONNECTIONS_ACTIVE);
     return inodes->worst != CONNECTIONS_ACTIVE;
 }
 
@@ -80,8 +87,9 @@ static void look_at_unix(struct inodes *inodes, const char *path) {
     if (file != NULL) fclose(file);
 }
 
-enum connections connections_of(const struct record *record, const struct procinfo_groups *groups, pid_t pgrp, uint64_t mask) {
-    struct inodes inodes = {.worst = CONNECTIONS_NONE};
+enum connections connections_of(const struct record *record, const struct procinfo_groups *groups, pid_t pgrp, uint64_t mask,
+                                uint32_t *out_idle_ms) {
+    struct inodes inodes = {.worst = CONNECTIONS_NONE, .idle_ms = UINT32_MAX};
     procinfo_groups_each(groups, pgrp, add_process, &inodes);
     if (inodes.len > 0) qsort(inodes.at, inodes.len, sizeof *inodes.at, compare);
     for (int a = 0; a < RECORD_ADDRESS_MAX && inodes.worst < CONNECTIONS_ACTIVE; a++) {
@@ -94,5 +102,6 @@ enum connections connections_of(const struct record *record, const struct procin
             worsen(&inodes, CONNECTIONS_UNKNOWN);
     }
     free(inodes.at);
+    *out_idle_ms = inodes.idle_ms;
     return inodes.worst;
 }

@@ -14,5 +14,7 @@ enum connections {
     CONNECTIONS_UNKNOWN,  // the kernel does not tell
 };
 
-// Of all processes in the group `pgrp` as `groups` has it, on the addresses in `mask`.
-enum connections connections_of(const struct record *record, const struct procinfo_groups *groups, pid_t pgrp, uint64_t mask);
+// Of all processes in the group `pgrp` as `groups` has it, on the addresses in `mask`. With CONNECTIONS_IDLE `out_idle_ms` is
+// for how long nothing has come on any of them, as far as that is certain.
+enum connections connections_of(const struct record *record, const struct procinfo_groups *groups, pid_t pgrp, uint64_t mask,
+                                uint32_t *out_idle_ms);

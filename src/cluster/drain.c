@@ -7,14 +7,18 @@
 //    ^                        |
 //    +---- thaw, wait <-------+ a connection after all
 //
-// Near the deadline it is told anyway: one that handles the signal may still finish by itself. At the deadline it is killed.
+// A program that finishes its connections by itself on the stop signal (--cooperative) is told as soon as nothing new can
+// come to it. Near the deadline any is told: one that handles the signal may still finish. At the deadline it is killed.
+// One that a rollback may ask for (--keep-old) is not told: it stays frozen.
 #include <signal.h>
 
+#include "address.h"
 #include "clock.h"
 #include "connections.h"
 #include "log.h"
 #include "pool.h"
 #include "procinfo.h"
+#include "sock_diag.h"
 #include "steer.h"
 
 #define LOOK_AGAIN_NS (10 * CLOCK_MS)
@@ -22,6 +26,8 @@
 #define FREEZE_PATIENCE_NS (100 * CLOCK_MS)  // a thread in uninterruptible sleep does not stop: leave it alone for a while
 #define OPENING_NS (2 * CLOCK_S)  // so long a program that is linked with libpando has to begin reading its channel
 #define LAST_WORD_NS (5 * CLOCK_S)
+#define HANDSHAKE_NS (3 * CLOCK_S)  // a handshake that takes longer has lost its first packets
+enum { IDLE_MS = 1000, TCP_SYN_UNDER_WAY = 12 };  // 12: TCP_NEW_SYN_RECV, see sock_diag.h
 
 static bool process_is_not_stopped(pid_t pid, void *arg) {
     bool *stopped = arg;
@@ -35,14 +41,42 @@ bool pool_group_is_stopped(const struct procinfo_groups *groups, pid_t pgrp) {
     return stopped;
 }
 
-// When the whole instance stops, a connection on which nobody waits for an answer may be closed; else a client could be
-// about to use it again.
-static bool may_stop(struct pool *pool, const struct worker *worker) {
-    // A queue of its own, that nobody can move, and no successor to serve it: it has to be emptied first.
-    if (!worker->record->wanted && listeners_slot_stranded(&pool->listeners, worker->slot) > 0) return false;
-    switch (connections_of(pool->record, pool_groups(pool), worker->record->pid, worker->record->addresses)) {
+static bool find_handshake(const struct sock_diag_tcp *socket, void *arg) {
+    bool *found = arg;
+    *found = socket->state == TCP_SYN_UNDER_WAY;
+    return !*found;
+}
+
+// A generation that shared a socket and was turned away from it: handshakes that had begun still end in its queue.
+static bool queue_is_settled(const struct pool *pool, const struct worker *worker, uint64_t now_ns) {
+    const struct record_generation *row = generation_row(pool->record, worker->record->generation);
+    bool under_way = false;
+    if (row == NULL || row->turned_ns == 0) return true;
+    for (uint32_t i = 0; i < pool->record->socket_end; i++) {
+        const struct record_socket *socket = &pool->record->socket[i];
+        if (!socket->used || socket->slot != LISTENER_SHARED || socket->generation != row->number) continue;
+        if (listeners_queued(&pool->listeners, (int)i) > 0) return false;
+        const struct record_address *at = &pool->record->address[socket->address];
+        if (now_ns - row->turned_ns < HANDSHAKE_NS) sock_diag_tcp_each((uint16_t)address_port(at), find_handshake, &under_way);
+        if (under_way) return false;
+    }
+    return true;
+}
+
+// Nothing more can come to it: a queue of its own that nobody can move, with no successor to serve it, has to be emptied first.
+static bool nothing_comes(struct pool *pool, const struct worker *worker, uint64_t now_ns) {
+    if (worker->record->wanted) return true;
+    return listeners_slot_stranded(&pool->listeners, worker->slot) == 0 && queue_is_settled(pool, worker, now_ns);
+}
+
+// A connection on which nobody waits for an answer may be closed when the whole instance stops, or when it has been idle for
+// a while, as any server does; else a client could be about to use it again.
+static bool may_stop(struct pool *pool, const struct worker *worker, uint64_t now_ns) {
+    uint32_t idle_ms = 0;
+    if (!nothing_comes(pool, worker, now_ns)) return false;
+    switch (connections_of(pool->record, pool_groups(pool), worker->record->pid, worker->record->addresses, &idle_ms)) {
         case CONNECTIONS_NONE: return true;
-        case CONNECTIONS_IDLE: return pool->record->stopping;
+        case CONNECTIONS_IDLE: return pool->record->stopping || idle_ms >= IDLE_MS;
         case CONNECTIONS_ACTIVE:
         case CONNECTIONS_UNKNOWN: return false;
     }
@@ -63,13 +97,32 @@ void pool_freeze(struct pool *pool, struct worker *worker, uint64_t now_ns) {
 
 static void tell(struct pool *pool, struct worker *worker) {
     worker->record->told = true;
-    link_kill(pool->link, worker->record->pid, pool->launch->stop_signal, true);
+    worker->record->keep = worker->record->kept = false;
+    link_kill(pool->link, worker->record->pid, pool_launch_of(pool, worker)->stop_signal, true);
     pool_thaw(pool, worker);
     worker->record->next_look_ns = CLOCK_NEVER;
 }
 
-static uint64_t last_word_ns(const struct pool *pool) {
-    uint64_t third = pool->launch->kill_timeout_ns / 3;
+static void keep(struct worker *worker, uint64_t lasts_ns, uint64_t now_ns) {
+    worker->record->kept = true;
+    worker->record->next_look_ns = CLOCK_NEVER;
+    worker->record->deadline_ns = now_ns + lasts_ns;
+}
+
+void pool_release_kept(struct pool *pool, struct worker *worker) {
+    worker->record->deadline_ns = clock_now_ns() + pool_launch_of(pool, worker)->kill_timeout_ns;
+    tell(pool, worker);
+}
+
+void pool_recall(struct pool *pool, struct worker *worker) {
+    worker->record->keep = worker->record->kept = false;
+    worker->record->wanted = true;
+    pool_thaw(pool, worker);
+    pool_move(pool, worker, WORKER_EVENT_RECALL, CLOCK_NEVER, NULL);
+}
+
+static uint64_t last_word_ns(const struct record_worker *record) {
+    uint64_t third = (record->deadline_ns - record->since_ns) / 3;
     return third < LAST_WORD_NS ? third : LAST_WORD_NS;
 }
 
@@ -78,7 +131,10 @@ static void look_frozen(struct pool *pool, struct worker *worker, uint64_t now_n
     record->next_look_ns = now_ns + FREEZE_LOOK_NS;
     bool stopped = pool_group_is_stopped(pool_groups(pool), record->pid);
     if (stopped) steer_move_queues(&pool->listeners, worker->slot);
-    if (stopped && may_stop(pool, worker)) {
+    bool cooperates = pool_launch_of(pool, worker)->cooperative && nothing_comes(pool, worker, now_ns);
+    if (stopped && record->keep && !pool->record->stopping && may_stop(pool, worker, now_ns)) {
+        keep(worker, pool->record->rollout.keep_ns, now_ns);
+    } else if (stopped && (cooperates || may_stop(pool, worker, now_ns))) {
         tell(pool, worker);
     } else if (stopped || now_ns - record->frozen_ns > FREEZE_PATIENCE_NS) {
         pool_thaw(pool, worker);
@@ -106,16 +162,17 @@ static bool may_open_yet(const struct record_worker *record, uint64_t now_ns) {
 void pool_drain_look(struct pool *pool, struct worker *worker, uint64_t now_ns) {
     struct record_worker *record = worker->record;
     if (record->told || record->next_look_ns > now_ns) return;
+    bool cooperates = pool_launch_of(pool, worker)->cooperative && nothing_comes(pool, worker, now_ns);
     if (record->asked) {
         look_asked(pool, worker, now_ns);
-    } else if (record->deadline_ns != CLOCK_NEVER && now_ns + last_word_ns(pool) >= record->deadline_ns) {
-        log_info("worker %d (pid %d) still has connections: told to stop, killed at the deadline", worker->slot, record->pid);
+    } else if (record->deadline_ns != CLOCK_NEVER && now_ns + last_word_ns(record) >= record->deadline_ns) {
+        log_info("worker %d (pid %d) still has connections: told to stop, killed at the deadline", worker_number(worker), record->pid);
         tell(pool, worker);
     } else if (may_open_yet(record, now_ns)) {
         record->next_look_ns = now_ns + LOOK_AGAIN_NS;
     } else if (record->frozen) {
         look_frozen(pool, worker, now_ns);
-    } else if (may_stop(pool, worker)) {
+    } else if (cooperates || may_stop(pool, worker, now_ns)) {
         record->next_look_ns = now_ns + FREEZE_LOOK_NS;
         pool_freeze(pool, worker, now_ns);
     } else {

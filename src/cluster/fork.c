@@ -26,8 +26,16 @@ static uint32_t count_running(const struct pool *pool) {
     return count;
 }
 
+static int begin(struct pool *pool, struct pando_error *error) {
+    int number = pool->record->generation > 0 ? 0 : generations_add(&pool->generations, NULL, -1, error);
+    if (number > 0) pool->record->generation = (uint32_t)number;
+    pool->by_hand = true;
+    return number < 0 ? number : 0;
+}
+
 struct worker *pool_fork(struct pool *pool, struct pando_error *error) {
     int exit_code = 0;
+    if (begin(pool, error) != 0) return NULL;
     struct worker *worker = free_slot(pool);
     if (worker == NULL) {
         error_say(error, EAGAIN, "start a worker: %d run already, and that is the limit", LAUNCH_WORKERS_MAX);
@@ -35,6 +43,8 @@ struct worker *pool_fork(struct pool *pool, struct pando_error *error) {
     }
     pool->record->wanted = count_running(pool) + 1;
     worker->record->failures = 0;
+    worker->record->number = (uint32_t)worker->slot;
+    worker->record->generation = pool->record->generation;
     if (pool_start_process(pool, worker, error, &exit_code) != 0) return NULL;
     pool_move(pool, worker, WORKER_EVENT_START, pool->launch->ready_timeout_ns, NULL);
     return worker;

@@ -149,7 +149,7 @@ static bool may_bind_port(const struct question *question, int port) {
     uid_t uid = procinfo_uid(question->tgid, &error);
     if (port >= first || (error == 0 && uid == geteuid())) return true;
     if (error != 0 || !launch->has_user || uid != launch->uid) return false;
-    log_debug("worker %d: port %d is bound for user %u", question->worker->slot, port, uid);
+    log_debug("worker %d: port %d is bound for user %u", worker_number(question->worker), port, uid);
     return true;
 }
 
@@ -187,8 +187,8 @@ static int bind_in_group(const struct question *question, int fd, const struct r
 static void shift_to_own_port(const struct question *question, struct record_address *key) {
     int own_port = question->intercept->launch->own_port;
     if (own_port == 0 || address_port(key) != own_port) return;
-    address_set_port(key, own_port + question->worker->slot);
-    log_info("worker %d: port %d is its own here: %d", question->worker->slot, own_port, address_port(key));
+    address_set_port(key, own_port + worker_number(question->worker));
+    log_info("worker %d: port %d is its own here: %d", worker_number(question->worker), own_port, address_port(key));
 }
 
 static enum verdict bind_port(struct question *question, int fd, struct record_address *key) {
@@ -320,6 +320,10 @@ static enum verdict listen_shared(struct question *question, int fd, int address
     if (unseen_bind && holds_already(question, address)) return answer(question, -EADDRINUSE);
     if (may_park(question) && judge_parks(intercept->record, address, question->worker->slot)) return VERDICT_PARK;
     int row = listeners_find(intercept->listeners, address, record->generation, question->worker->slot);
+    if (row >= 0 && listeners_again(intercept->listeners, row) != 0) {  // whoever had it before may have shut it down
+        listeners_close(intercept->listeners, row);
+        row = -1;
+    }
     if (row >= 0 && intercept->record->socket[row].inode != listeners_inode(fd)) return give(question, fd, row, address);
     if (row < 0) {
         struct record_address *at = &intercept->record->address[address];
@@ -340,7 +344,7 @@ static enum verdict listen_on_own_port(struct question *question, int fd, int ba
     if (listen(fd, backlog) != 0) return answer(question, -errno);
     if (!record->port_zero_warned)
         log_warn("worker %d listens on a port that the system chose (port 0): each worker has its own, none is shared",
-                 question->worker->slot);
+                 worker_number(question->worker));
     record->port_zero_warned = true;
     listened(question, -1, address_of_socket(&own, fd) == 0 ? &own : NULL);
     return answer(question, 0);
@@ -371,7 +375,7 @@ static enum verdict listen_unknown(struct question *question) {
     if (!record->unknown_warned)
         log_warn("worker %d listens on a socket that Pando did not make: where sockets are handed out (`pando info`) only TCP is shared; "
                  "CAP_SYS_PTRACE would let Pando share it, `-w 1` runs one copy",
-                 question->worker->slot);
+                 worker_number(question->worker));
     record->unknown_warned = true;
     listened(question, -1, NULL);
     return VERDICT_CONTINUE;
@@ -421,9 +425,9 @@ static enum verdict on_bind_handed(struct question *question) {
     uint64_t token = question->worker->record->token;
     int fd = handed_find(&intercept->handed, token, question->tgid, question->fd);
     if (fd < 0) return VERDICT_CONTINUE;
-    if (record->generation_first_ns == 0 && record->scout_token == 0) record->scout_token = token;
-    bool alone = record->generation_first_ns == 0 && record->scout_token == token;
-    if (record->generation_first_ns == 0 && !alone && may_park(question)) return VERDICT_PARK;
+    if (record->first_listen_ns == 0 && record->scout_token == 0) record->scout_token = token;
+    bool alone = record->first_listen_ns == 0 && record->scout_token == token;
+    if (record->first_listen_ns == 0 && !alone && may_park(question)) return VERDICT_PARK;
     set_reuseport(fd, !alone);
     return VERDICT_CONTINUE;
 }
@@ -514,7 +518,7 @@ static void handle(struct intercept *intercept, struct worker *worker, const str
         case VERDICT_PARK: worker->record->parked = *notif; break;
         case VERDICT_NONE: break;
     }
-    if (r != 0 && r != -ENOENT) log_error("worker %d: answering its system call: %s", worker->slot, strerror(-r));
+    if (r != 0 && r != -ENOENT) log_error("worker %d: answering its system call: %s", worker_number(worker), strerror(-r));
 }
 
 int intercept_init(struct intercept *intercept) {

@@ -49,6 +49,18 @@ static bool look_at_process(pid_t pid, void *arg) {
 
 bool judge_waits(pid_t tid) { return waits_in(procinfo_syscall(tid)) != WAITS_UNKNOWN; }
 
+static bool look_for_waiting(pid_t tid, void *arg) {
+    bool *waits = arg;
+    *waits = judge_waits(tid);
+    return !*waits;
+}
+
+bool judge_another_waits(pid_t pid) {
+    bool waits = false;
+    if (procinfo_syscall(pid) >= 0) procinfo_thread_each(pid, look_for_waiting, &waits);
+    return waits;
+}
+
 int judge_first_user(const struct record *record, int address) {
     for (uint32_t i = 0; i < record->slot_end; i++)
         if (record->worker[i].pid != 0 && (record->worker[i].addresses >> address & 1) != 0) return (int)i;

@@ -111,6 +111,10 @@ int link_drop(struct link *link, enum held_kind kind, uint64_t key) {
     return post(link, &(struct keeper_message){.verb = KEEPER_DROP, .kind = kind, .key = key}, NULL, 0);
 }
 
+int link_drop_now(struct link *link, enum held_kind kind, uint64_t key) {
+    return call_plain(link, &(struct keeper_message){.verb = KEEPER_DROP, .kind = kind, .key = key}, NULL, 0);
+}
+
 int link_spawn(struct link *link, uint64_t token, int plan, const int *fds, size_t fd_count, pid_t *out_pid, int *out_pidfd,
                int *out_listener, uint32_t *out_stage) {
     struct keeper_message answer;

@@ -34,6 +34,7 @@ int link_hold(struct link *link, enum held_kind kind, uint64_t key, int fd);
 // Posted: done in order with everything else, the answer is not waited for. What they do cannot fail in a way that matters.
 int link_post_hold(struct link *link, enum held_kind kind, uint64_t key, int fd);
 int link_drop(struct link *link, enum held_kind kind, uint64_t key);
+int link_drop_now(struct link *link, enum held_kind kind, uint64_t key);  // waited for: afterwards the keeper has it no more
 // 0 with the new pid, its pidfd and notification listener (-1 = none), the caller's; or -errno with the stage that failed.
 int link_spawn(struct link *link, uint64_t token, int plan, const int *fds, size_t fd_count, pid_t *out_pid, int *out_pidfd,
                int *out_listener, uint32_t *out_stage);

@@ -20,11 +20,12 @@
 #include "steer.h"
 #include "steering.h"
 
-void listeners_init(struct listeners *listeners, struct record *record, struct link *link, enum launch_balance balance) {
+void listeners_init(struct listeners *listeners, struct record *record, struct link *link, const struct launch *launch) {
     listeners->record = record;
     listeners->link = link;
-    listeners->balance = balance;
-    listeners->queue_epoll = epoll_create1(EPOLL_CLOEXEC);
+    listeners->balance = launch->balance;
+    listeners->patience_ns = launch->no_rescue && launch->hang_timeout_ns == 0 ? 0 : launch->rescue_after_ns;
+    listeners->wakes = epoll_create1(EPOLL_CLOEXEC);
     memset(listeners->adopted_steering, -1, sizeof listeners->adopted_steering);
     for (int i = 0; i < RECORD_SOCKET_MAX; i++) listeners->fd[i] = -1;
 }
@@ -33,7 +34,7 @@ void listeners_deinit(struct listeners *listeners) {
     for (int i = 0; i < RECORD_SOCKET_MAX; i++) fd_close(&listeners->fd[i]);
     for (int a = 0; a < RECORD_ADDRESS_MAX; a++) steering_close(listeners->steering[a]);
     steering_close(listeners->spare);
-    fd_close(&listeners->queue_epoll);
+    fd_close(&listeners->wakes);
 }
 
 uint64_t listeners_inode(int fd) {
@@ -79,7 +80,8 @@ int listeners_find(const struct listeners *listeners, int address, uint32_t gene
     int wanted = listeners->record->address[address].per_slot ? slot : LISTENER_SHARED;
     for (int i = 0; i < (int)listeners->record->socket_end; i++) {
         const struct record_socket *row = &listeners->record->socket[i];
-        if (same_group(row, address) && row->generation == generation && row->slot == wanted) return i;
+        bool mine = listeners->record->address[address].for_all || row->generation == generation;
+        if (same_group(row, address) && mine && row->slot == wanted) return i;
     }
     return -1;
 }
@@ -102,31 +104,59 @@ static int free_row(struct record *record) {
     return record->socket_end < RECORD_SOCKET_MAX ? (int)record->socket_end++ : -ENFILE;
 }
 
+bool listeners_slot_used(const struct listeners *listeners, int slot, uint32_t generation) {
+    for (int i = 0; i < (int)listeners->record->socket_end; i++) {
+        const struct record_socket *row = &listeners->record->socket[i];
+        if (row->used && row->slot == slot && row->generation != generation) return true;
+    }
+    return false;
+}
+
+// Steered before it listens: so all its connections are counted, and a move of its queue that was cut short is finished.
+static int make_listen(struct listeners *listeners, int address, int slot, int fd) {
+    int r = steer_add(listeners, address, slot, fd);
+    return r != 0 ? r : listen(fd, INT_MAX) != 0 ? -errno : 0;
+}
+
 int listeners_add(struct listeners *listeners, int address, uint32_t generation, int slot, int fd) {
     struct record_address *at = &listeners->record->address[address];
     int row = free_row(listeners->record);
     if (row < 0) return row;
-    if (!at->listened) steer_new_address(listeners, address, fd);
+    if (!at->listened) steer_new_address(listeners, address, slot, fd);
+    // A member from its listen on: what chooses among generations is there before.
+    bool alone = group_size(listeners, address) == 0;
+    if (!alone && !at->per_slot && !at->for_all) steer_choose(listeners, address);
     scoped_fd own = fcntl(fd, F_DUPFD_CLOEXEC, 0);
     if (own < 0) return -errno;
     int r = link_hold(listeners->link, HELD_SOCKET, (uint64_t)row, own);
     if (r != 0) return r;
-    if (listen(own, INT_MAX) != 0) {
-        r = -errno;
+    r = make_listen(listeners, address, at->per_slot ? slot : LISTENER_SHARED, own);
+    if (r != 0) {
         link_drop(listeners->link, HELD_SOCKET, (uint64_t)row);
         return r;
     }
     listeners->record->socket[row] = (struct record_socket){.used = true,
                                                             .address = (uint8_t)address,
                                                             .slot = at->per_slot ? slot : LISTENER_SHARED,
+                                                            .live = alone && !at->per_slot,
                                                             .generation = generation,
                                                             .index = group_size(listeners, address),
                                                             .inode = listeners_inode(own)};
     listeners->fd[row] = fd_take(&own);
     at->listened = true;
-    steer_added(listeners, row);
-    listeners_watch_queue(listeners, row);
     return row;
+}
+
+int listeners_again(struct listeners *listeners, int row) {
+    const struct record_socket *socket = &listeners->record->socket[row];
+    return listeners->fd[row] < 0 ? -EBADF : make_listen(listeners, socket->address, socket->slot, listeners->fd[row]);
+}
+
+void listeners_again_shared(struct listeners *listeners, uint64_t addresses) {
+    for (int i = 0; i < (int)listeners->record->socket_end; i++) {
+        const struct record_socket *row = &listeners->record->socket[i];
+        if (row->used && row->slot == LISTENER_SHARED && (addresses >> row->address & 1) != 0) listeners_again(listeners, i);
+    }
 }
 
 void listeners_close(struct listeners *listeners, int row) {
@@ -137,12 +167,11 @@ void listeners_close(struct listeners *listeners, int row) {
         if (same_group(other, gone->address) && (last == NULL || other->index > last->index)) last = other;
     }
     steer_removing(listeners, row);
-    // Its duplicates elsewhere would keep it there.
-    if (listeners->fd[row] >= 0) epoll_ctl(listeners->queue_epoll, EPOLL_CTL_DEL, listeners->fd[row], NULL);
     if (last != NULL) last->index = gone->index;
     int address = gone->address;
     *gone = (struct record_socket){0};
-    link_drop(listeners->link, HELD_SOCKET, (uint64_t)row);
+    // Closed everywhere before a program is attached that goes by the new places.
+    link_drop_now(listeners->link, HELD_SOCKET, (uint64_t)row);
     fd_close(&listeners->fd[row]);
     steer_update(listeners, address);
 }
@@ -169,14 +198,6 @@ void listeners_close_slot(struct listeners *listeners, int slot) {
         bool moves = row->used && listeners->steering[row->address] != NULL;
         if (row->used && row->slot == slot && (moves || listeners_queued(listeners, i) == 0)) listeners_close(listeners, i);
     }
-}
-
-void listeners_watch_queue(struct listeners *listeners, int row) {
-    const struct record_socket *socket = &listeners->record->socket[row];
-    struct epoll_event event = {.events = EPOLLIN | EPOLLONESHOT, .data.u32 = (uint32_t)row};
-    if (!socket->used || listeners->fd[row] < 0 || listeners->steering[socket->address] == NULL) return;
-    if (epoll_ctl(listeners->queue_epoll, EPOLL_CTL_MOD, listeners->fd[row], &event) == 0 || errno != ENOENT) return;
-    epoll_ctl(listeners->queue_epoll, EPOLL_CTL_ADD, listeners->fd[row], &event);
 }
 
 void listeners_split(struct listeners *listeners, int address, int slot) {
@@ -212,14 +233,14 @@ void listeners_adopt(struct listeners *listeners, uint64_t row, int fd_take) {
 }
 
 void listeners_reconcile(struct listeners *listeners) {
+    steer_adopted(listeners);
     for (int i = 0; i < (int)listeners->record->socket_end; i++) {
         if (!listeners->record->socket[i].used) continue;
         if (listeners->fd[i] < 0)
             listeners_close(listeners, i);
         else
-            listen(listeners->fd[i], INT_MAX);
+            listeners_again(listeners, i);
     }
-    steer_adopted(listeners);
-    for (int i = 0; i < (int)listeners->record->socket_end; i++) listeners_watch_queue(listeners, i);
+    steer_remove_absent(listeners);
     for (int a = 0; a < RECORD_ADDRESS_MAX; a++) steer_update(listeners, a);
 }

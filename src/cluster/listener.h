@@ -18,18 +18,20 @@ struct listeners {
     struct record *record;      // borrowed
     struct link *link;          // borrowed
     enum launch_balance balance;
+    uint64_t patience_ns;       // a queue that does not move for so long is reported; 0 = never
     struct steering *steering[RECORD_ADDRESS_MAX];  // owned; NULL: not steered by eBPF (steer.c)
     struct steering *spare;                         // owned; opened ahead for the next address
-    int queue_epoll;  // owned; readable when a queue that is watched (listeners_watch_queue) is not empty
+    bool sees_queues;  // that do not move: else nobody can be rescued
+    int wakes;  // owned; an epoll instance that is readable when a steering has something to tell (steer_take_wakes)
     int adopted_steering[RECORD_ADDRESS_MAX][16];   // owned; descriptors of a steering until it is imported, -1 = none
     int fd[RECORD_SOCKET_MAX];  // owned; parallel to record->socket
 };
 
-void listeners_init(struct listeners *listeners, struct record *record, struct link *link, enum launch_balance balance);
+void listeners_init(struct listeners *listeners, struct record *record, struct link *link, const struct launch *launch);
 void listeners_deinit(struct listeners *listeners);  // closes what is ours; the keeper keeps its own
 // Takes back the descriptor of a row from the keeper. A row that no longer exists: closed and dropped.
 void listeners_adopt(struct listeners *listeners, uint64_t row, int fd_take);
-// After adoption: rows without a descriptor are forgotten, the others listen again (harmless if they do), steering is redone.
+// After adoption: rows without a descriptor are forgotten, the others listen again, steering is redone.
 void listeners_reconcile(struct listeners *listeners);
 
 // The row number of an address with that key, made when missing (a row that never listened is recycled). -ENOSPC.
@@ -41,13 +43,16 @@ int listeners_find(const struct listeners *listeners, int address, uint32_t gene
 int listeners_any_row(const struct listeners *listeners, int address);  // some open socket of this address; -1 = none
 // Makes `fd` (borrowed, bound) listen with the system's limit as backlog, and keeps it as that worker's row. Row or -errno.
 int listeners_add(struct listeners *listeners, int address, uint32_t generation, int slot, int fd);
+// Has the row's socket listen again, should somebody have shut it down (harmless if not). 0 or -errno.
+int listeners_again(struct listeners *listeners, int row);
+// The same for the sockets that several workers pull from, of the addresses in this mask: one that ended may have shut them down.
+void listeners_again_shared(struct listeners *listeners, uint64_t addresses);
 void listeners_close(struct listeners *listeners, int row);
+bool listeners_slot_used(const struct listeners *listeners, int slot, uint32_t generation);  // by sockets of another generation
 void listeners_close_slot(struct listeners *listeners, int slot);  // only rows whose queue is empty, or moves at the close
 // From now on one socket a slot here; the one there is becomes `slot`'s.
 void listeners_split(struct listeners *listeners, int address, int slot);
 
-// The next connection that waits in this row's queue makes `queue_epoll` readable, once.
-void listeners_watch_queue(struct listeners *listeners, int row);
 // Says whether steering may choose this slot's sockets. Only matters for addresses with one socket a slot.
 void listeners_set_live(struct listeners *listeners, int slot, bool live);
 

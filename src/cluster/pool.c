@@ -22,6 +22,7 @@
 #include "intercept_unix.h"
 #include "log.h"
 #include "procinfo.h"
+#include "rollout.h"
 #include "steer.h"
 #include "str.h"
 
@@ -54,10 +55,15 @@ struct worker *pool_by_token(struct pool *pool, uint64_t token) {
     return &pool->worker[slot];
 }
 
+// During a roll-out two generations may serve under the same numbers.
 int pool_ready_count(const struct pool *pool) {
     int count = 0;
     for (uint32_t i = 0; i < pool->record->slot_end; i++) count += worker_state(&pool->worker[i]) == WORKER_SERVING;
-    return count;
+    return count > (int)pool->record->wanted && rollout_runs(pool) ? (int)pool->record->wanted : count;
+}
+
+const struct launch *pool_launch_of(const struct pool *pool, const struct worker *worker) {
+    return generations_launch(&pool->generations, worker->record->generation);
 }
 
 static uint32_t random_bits(void) {
@@ -98,17 +104,23 @@ static void become_ready(struct pool *pool, struct worker *worker) {
     pool->record->ever_ready = true;
     record->restarting = record->restart_due = false;
     pool_move(pool, worker, WORKER_EVENT_READY, CLOCK_NEVER, NULL);
+    rollout_note_ready(pool, worker);
     pool_step_restarts(pool);
 }
 
-static uint64_t starting_lasts_ns(const struct pool *pool) {
-    return pool->launch->ready == LAUNCH_READY_DELAY ? pool->launch->ready_delay_ns : pool->launch->ready_timeout_ns;
+static uint64_t starting_lasts_ns(const struct launch *launch) {
+    return launch->ready == LAUNCH_READY_DELAY ? launch->ready_delay_ns : launch->ready_timeout_ns;
 }
 
 static void start_failed(struct pool *pool, struct worker *worker, const struct pando_error *error, int exit_code) {
     struct record_worker *record = worker->record;
     bool hopeless = !pool->record->ever_ready && exit_code != 0;
     record->failures++;
+    if (rollout_is_new(pool, worker)) {
+        pool_move(pool, worker, WORKER_EVENT_DIED_IN_ROLLOUT, CLOCK_NEVER, NULL);
+        rollout_fail(pool, worker, error->text);
+        return;
+    }
     uint64_t wait = backoff_ns(record->failures + 1, random_bits());
     pool_move(pool, worker, WORKER_EVENT_DIED, wait, error->text);
     if (record->restarting) pool_fail_restart(pool, worker, error->text);
@@ -122,34 +134,39 @@ void pool_start_slot(struct pool *pool, struct worker *worker, enum worker_event
     bool first = worker->record->started_ns == 0;
     int r = pool_start_process(pool, worker, &error, &exit_code);
     if (r == 0 && !first) worker->record->restarts++;
-    pool_move(pool, worker, event, starting_lasts_ns(pool), NULL);
+    const struct launch *launch = pool_launch_of(pool, worker);
+    pool_move(pool, worker, event, starting_lasts_ns(launch), NULL);
     // Without interception no `listen` is seen: what runs is taken as ready, unless the user named another sign.
-    bool blind = pool->record->intercept == LAUNCH_INTERCEPT_NONE && pool->launch->ready == LAUNCH_READY_LISTEN;
+    bool blind = pool->record->intercept == LAUNCH_INTERCEPT_NONE && launch->ready == LAUNCH_READY_LISTEN;
     if (r == 0 && blind) become_ready(pool, worker);
     if (r == 0) return;
     start_failed(pool, worker, &error, exit_code);
 }
 
 void pool_begin(struct pool *pool, int workers) {
-    pool->record->generation = 1;
+    struct pando_error error = {0};
+    int number = generations_add(&pool->generations, NULL, -1, &error);
+    if (number < 0) log_error("%s", error.text);
+    pool->record->generation = number > 0 ? (uint32_t)number : 1;
     pool->record->started_ns = clock_now_ns();
     pool_scale(pool, workers);
 }
 
 static bool listens_on_enough(const struct pool *pool, const struct worker *worker) {
     const struct record_worker *record = worker->record;
-    uint64_t needed = pool->record->generation_addresses;
-    bool settled = clock_now_ns() - pool->record->generation_first_ns >= SETTLE_NS;
-    return record->first_listen_ns != 0 && settled && (record->addresses & needed) == needed;
+    const struct record_generation *row = generation_row(pool->record, record->generation);
+    bool settled = row != NULL && clock_now_ns() - row->first_ns >= SETTLE_NS;
+    return record->first_listen_ns != 0 && settled && (record->addresses & row->addresses) == row->addresses;
 }
 
 static void check_ready(struct pool *pool, struct worker *worker) {
     const struct record_worker *record = worker->record;
+    const struct launch *launch = pool_launch_of(pool, worker);
     if (worker_state(worker) != WORKER_STARTING) return;
-    bool ready = pool->launch->ready == LAUNCH_READY_LISTEN
+    bool ready = launch->ready == LAUNCH_READY_LISTEN
                      ? listens_on_enough(pool, worker) || (record->ready_sign && record->first_listen_ns == 0)
-                     : pool->launch->ready != LAUNCH_READY_DELAY && record->ready_sign;
-    if (ready) become_ready(pool, worker);
+                     : launch->ready != LAUNCH_READY_DELAY && record->ready_sign;
+    if (ready && rollout_missing(pool, worker) == 0) become_ready(pool, worker);
 }
 
 void pool_on_ready_sign(struct pool *pool, struct worker *worker) {
@@ -164,14 +181,15 @@ static bool is_own_port(const struct pool *pool, int address) {
 
 // What the first to listen listens on, at first and within half a second, is what its generation listens on.
 static void note_generation_address(struct pool *pool, const struct worker *worker, int address, uint64_t now) {
-    struct record *record = pool->record;
-    if (record->generation_first_ns == 0) {
-        record->generation_first_ns = now;
-        record->generation_first_token = worker->record->token;
+    struct record_generation *row = generation_row(pool->record, worker->record->generation);
+    if (pool->record->first_listen_ns == 0) pool->record->first_listen_ns = now;
+    if (row == NULL) return;
+    if (row->first_ns == 0) {
+        row->first_ns = now;
+        row->first_token = worker->record->token;
     }
-    bool first = record->generation_first_token == worker->record->token && !is_own_port(pool, address);
-    if (first && address >= 0 && now - record->generation_first_ns <= ADDRESS_WINDOW_NS)
-        record->generation_addresses |= UINT64_C(1) << address;
+    bool first = row->first_token == worker->record->token && !is_own_port(pool, address);
+    if (first && address >= 0 && now - row->first_ns <= ADDRESS_WINDOW_NS) row->addresses |= UINT64_C(1) << address;
 }
 
 static void begin_judging(struct pool *pool, int address, uint64_t now_ns) {
@@ -204,7 +222,7 @@ static void on_hidden(void *arg, struct worker *worker) {
         pool_set_intercept(pool, LAUNCH_INTERCEPT_HAND);
         log_warn("worker %d hides its memory from Pando (it changed its user, or a security module forbids): from now on it is "
                  "handed its sockets when it makes them, and starts again",
-                 worker->slot);
+                 worker_number(worker));
     }
     link_kill(pool->link, worker->record->pid, SIGKILL, true);
 }
@@ -289,20 +307,21 @@ static void let_go_of_process(struct pool *pool, struct worker *worker) {
     record->token = 0;
     record->parked.id = 0;
     record->frozen = record->steered_away = false;
-    record->stuck_ns = record->queued_ns = record->rescue_ns = record->arm_ns = 0;
+    record->noticed_ns = record->stuck_ns = record->rescue_ns = 0;
     for (int a = 0; a < RECORD_ADDRESS_MAX; a++) {
         struct record_address *at = &pool->record->address[a];
         if ((record->addresses >> a & 1) != 0 && at->at.any.sa_family == AF_UNIX && !pool->record->stopping)
             intercept_unix_restore(at, pool->launch->has_user ? pool->launch->uid : geteuid());
     }
     record->addresses = 0;
+    record->keep = record->kept = false;
     pool_unpark(pool);
 }
 
 static void after_death(struct pool *pool, struct worker *worker) {
     switch (worker_state(worker)) {
         case WORKER_BACKOFF:
-            if (!worker->record->wanted) {
+            if (pool->by_hand) {
                 pool_move(pool, worker, WORKER_EVENT_DRAIN, CLOCK_NEVER, NULL);
                 listeners_close_slot(&pool->listeners, worker->slot);
             } else if (worker->record->deadline_ns <= clock_now_ns()) {
@@ -340,11 +359,15 @@ static void died(struct pool *pool, struct worker *worker, int status) {
     record->last_oom = killed_for_memory(pool, status);
     bool unexpected = was == WORKER_STARTING || was == WORKER_SERVING;
     if (unexpected) count_failure(pool, worker);
+    bool fails_rollout = unexpected && record->failures > 0 && rollout_is_new(pool, worker);
+    enum worker_event event = fails_rollout ? WORKER_EVENT_DIED_IN_ROLLOUT : WORKER_EVENT_DIED;
     uint64_t wait = was == WORKER_REPLACING ? 0 : backoff_ns(record->failures, random_bits());
     explain_death(pool, worker, wait, why, sizeof why);
-    pool_move(pool, worker, WORKER_EVENT_DIED, worker_next(was, WORKER_EVENT_DIED) == WORKER_BACKOFF ? wait : CLOCK_NEVER,
-              unexpected ? why : NULL);
+    pool_move(pool, worker, event, worker_next(was, event) == WORKER_BACKOFF ? wait : CLOCK_NEVER, unexpected ? why : NULL);
+    uint64_t addresses = record->addresses;
     let_go_of_process(pool, worker);
+    if (!pool->record->stopping) listeners_again_shared(&pool->listeners, addresses);
+    if (fails_rollout) rollout_fail(pool, worker, why);
     steer_move_queues(&pool->listeners, worker->slot);
     if (unexpected && record->restarting) pool_fail_restart(pool, worker, why);
     if (unexpected) check_first_start(pool, why);
@@ -386,13 +409,16 @@ static void on_backoff_over(struct pool *pool, struct worker *worker, uint64_t n
 // A program that never listens is ready after all when no other sign was asked for; else it may still come.
 static void on_start_late(struct pool *pool, struct worker *worker) {
     struct record_worker *record = worker->record;
+    const struct launch *launch = pool_launch_of(pool, worker);
     char limit[32], why[160];
-    str_duration(pool->launch->ready_timeout_ns, limit, sizeof limit);
-    if (pool->launch->ready == LAUNCH_READY_DELAY) {
+    str_duration(launch->ready_timeout_ns, limit, sizeof limit);
+    if (rollout_is_new(pool, worker) && (launch->ready != LAUNCH_READY_DELAY || rollout_missing(pool, worker) != 0)) {
+        rollout_late(pool, worker);
+    } else if (launch->ready == LAUNCH_READY_DELAY) {
         become_ready(pool, worker);
-    } else if (pool->launch->ready == LAUNCH_READY_LISTEN && record->first_listen_ns == 0) {
+    } else if (launch->ready == LAUNCH_READY_LISTEN && record->first_listen_ns == 0) {
         log_warn("worker %d (pid %d) has not listened on any address for %s (--ready-timeout): taken as ready, kept running",
-                 worker->slot, record->pid, limit);
+                 worker_number(worker), record->pid, limit);
         become_ready(pool, worker);
     } else {
         snprintf(why, sizeof why, "not ready after %s (--ready-timeout): kept running, it may still come", limit);
@@ -405,7 +431,10 @@ static void on_deadline(struct pool *pool, struct worker *worker, uint64_t now_n
     switch (worker_state(worker)) {
         case WORKER_STARTING: on_start_late(pool, worker); break;
         case WORKER_BACKOFF: on_backoff_over(pool, worker, now_ns); break;
-        case WORKER_DRAINING: pool_retire(pool, worker, "its time to finish (--kill-timeout) is over"); break;
+        case WORKER_DRAINING:
+            if (worker->record->kept) pool_release_kept(pool, worker);
+            else pool_retire(pool, worker, "its time to finish (--kill-timeout) is over");
+            break;
         case WORKER_VACANT:
         case WORKER_SERVING:
         case WORKER_REPLACING:
@@ -417,9 +446,11 @@ static void on_deadline(struct pool *pool, struct worker *worker, uint64_t now_n
 static uint64_t earlier(uint64_t a, uint64_t b) { return a < b ? a : b; }
 
 static uint64_t next_deadline(const struct pool *pool, uint64_t now_ns) {
-    uint64_t next = CLOCK_NEVER, settles_ns = pool->record->generation_first_ns + SETTLE_NS;
+    uint64_t next = rollout_next(pool);
     for (uint32_t i = 0; i < pool->record->slot_end; i++) {
         const struct record_worker *record = pool->worker[i].record;
+        const struct record_generation *row = generation_row(pool->record, record->generation);
+        uint64_t settles_ns = row != NULL ? row->first_ns + SETTLE_NS : 0;
         next = earlier(next, record->deadline_ns);
         if (record->state == WORKER_DRAINING && !record->told) next = earlier(next, record->next_look_ns);
         if (record->state == WORKER_STARTING && record->first_listen_ns != 0 && settles_ns > now_ns) next = earlier(next, settles_ns);
@@ -457,8 +488,9 @@ uint64_t pool_tick(struct pool *pool, uint64_t now_ns) {
         if (worker->record->deadline_ns <= now_ns) on_deadline(pool, worker, now_ns);
     }
     pool_judge(pool, now_ns);
-    uint64_t rescue_ns = pool_rescue(pool, now_ns);
+    uint64_t again_ns = earlier(pool_rescue(pool, now_ns), steer_look_for_strangers(&pool->listeners, now_ns));
+    pool_arrange(pool);
     pool_step_restarts(pool);
     if (pool->record->intercept == LAUNCH_INTERCEPT_HAND) handed_sweep(&pool->intercept.handed, now_ns);
-    return earlier(rescue_ns, next_deadline(pool, now_ns));
+    return earlier(again_ns, next_deadline(pool, now_ns));
 }

@@ -10,6 +10,7 @@
 #include <linux/filter.h>
 
 #include "error.h"
+#include "generation.h"
 #include "intercept.h"
 #include "launch.h"
 #include "link.h"
@@ -41,6 +42,7 @@ struct pool_hooks {
     // It is to finish. True: it was told over its channel and will end by itself. NULL: nobody can.
     bool (*draining)(void *arg, struct worker *worker);
     void (*changed)(void *arg);                       // some state moved: whoever waits may look
+    void (*progress)(void *arg, const char *line);    // of a roll-out, for whoever asked for it
     const char *(*last_lines)(void *arg, const struct worker *worker);  // what it wrote last; "" = nothing
     void (*finished)(void *arg, int exit_code, const char *why);      // the instance is over; `why` NULL = as asked
 };
@@ -48,7 +50,8 @@ struct pool_hooks {
 struct pool {
     struct record *record;        // borrowed
     struct link *link;            // borrowed
-    const struct launch *launch;  // borrowed: of the present generation
+    const struct launch *launch;  // borrowed: of `run`; what a generation may change is in pool_launch_of
+    struct generations generations;
     struct listeners listeners;
     struct intercept intercept;
     struct worker worker[LAUNCH_WORKERS_MAX];
@@ -58,6 +61,7 @@ struct pool {
     bool no_new_privs;
     int cpus;  // processors this process may use
     char notify_directory[108];  // "" = NOTIFY_SOCKETs are not possible here
+    bool by_hand;  // its program forks the workers: nobody else starts or ends one
     const struct pool_given *given;  // borrowed; NULL = pipes and a channel that outlive this primary
     struct pool_hooks hooks;
     void *arg;       // of the hooks
@@ -67,7 +71,6 @@ struct pool {
     struct procinfo_groups groups;  // owned; read at most once a tick
     uint64_t groups_ns;  // when
     bool groups_known;
-    bool rescue_runs;  // its timer does: what begins to wait is looked at with the rest
     char why[PANDO_ERROR_TEXT_SIZE];  // the instance gives up; "" = it was asked to stop
     char restart_why[160];            // `pando restart` was given up; "" = it was not
 };
@@ -97,9 +100,10 @@ void pool_reconcile(struct pool *pool);
 
 // Wishes. They are begun here; `changed` is called as they come true.
 void pool_scale(struct pool *pool, int workers);
-void pool_restart(struct pool *pool, int slot);  // -1 = all, one after the other
+void pool_restart(struct pool *pool, int number);  // -1 = all, one after the other
 void pool_stop(struct pool *pool, bool now);
 bool pool_is_scaled(const struct pool *pool);
+const struct launch *pool_launch_of(const struct pool *pool, const struct worker *worker);
 bool pool_is_restarted(const struct pool *pool);
 
 void pool_release_paths(struct pool *pool);  // the end: second names of unix sockets
@@ -107,6 +111,9 @@ int pool_ready_count(const struct pool *pool);
 struct worker *pool_by_token(struct pool *pool, uint64_t token);
 
 // Between the files of the pool.
+void pool_drain(struct pool *pool, struct worker *worker, const char *why);  // wish.c
+void pool_recall(struct pool *pool, struct worker *worker);  // drain.c: DRAINING and not told yet: it serves again
+void pool_release_kept(struct pool *pool, struct worker *worker);  // drain.c: it is not needed for a rollback any more
 void pool_move(struct pool *pool, struct worker *worker, enum worker_event event, uint64_t lasts_ns, const char *why);
 void pool_start_slot(struct pool *pool, struct worker *worker, enum worker_event event);
 void pool_retire(struct pool *pool, struct worker *worker, const char *why);  // DRAINING: its time is over
@@ -121,8 +128,8 @@ void pool_on_lost(struct pool *pool, struct worker *worker);                    
 int pool_start_process(struct pool *pool, struct worker *worker, struct pando_error *error, int *out_exit_code);
 void pool_judge(struct pool *pool, uint64_t now_ns);  // judge.c: how do its programs wait?
 void pool_unpark(struct pool *pool);  // what parked calls wait for may be there: the next tick decides them again
-uint64_t pool_rescue(struct pool *pool, uint64_t now_ns);  // rescue.c: queues that do not move; when to look again
-void pool_on_queues(struct pool *pool);                    // `queue_epoll` is readable
+uint64_t pool_rescue(struct pool *pool, uint64_t now_ns);  // rescue.c: workers whose queues do not move; when to look again
+void pool_on_wakes(struct pool *pool);                     // `listeners.wakes` is readable
 bool pool_group_is_stopped(const struct procinfo_groups *groups, pid_t pgrp);
 const struct procinfo_groups *pool_groups(struct pool *pool);  // who is in which process group, as of this tick
 const struct procinfo_groups *pool_recent_groups(struct pool *pool);  // the same, up to a second old

@@ -2,6 +2,7 @@
 // The beginning of a pool: how to intercept here, and the taking over of what a dead primary left.
 #include <errno.h>
 #include <signal.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -18,6 +19,7 @@
 #include "log.h"
 #include "pool.h"
 #include "procinfo.h"
+#include "rollout.h"
 #include "seccomp_notify.h"
 #include "steer.h"
 #include "str.h"
@@ -49,6 +51,11 @@ static int choose_mode(struct pool *pool, struct pando_error *error) {
     struct pando_error why = {0};
     bool wanted = launch->mode != LAUNCH_MODE_PULL && record->intercept != LAUNCH_INTERCEPT_NONE;
     int r = wanted ? steer_prepare(&pool->listeners, &why) : -EINVAL;
+    bool blind = r == 0 && !pool->listeners.sees_queues;
+    if (blind && launch->mode == LAUNCH_MODE_AUTO && launch->balance == LAUNCH_BALANCE_AUTO) {
+        r = error_say(&why, EPERM, "one socket each would be worse: no queue that does not move would be seen (that needs CAP_PERFMON)");
+        steer_unprepare(&pool->listeners);
+    }
     if (!wanted) str_copy(why.text, sizeof why.text, launch->mode == LAUNCH_MODE_PULL ? "asked for by --balance-mode" : "nothing is intercepted");
     if (r != 0 && launch->mode == LAUNCH_MODE_SLOT)
         return error_say(error, ENOTSUP, "--balance-mode slot: %s", why.text);
@@ -56,6 +63,11 @@ static int choose_mode(struct pool *pool, struct pando_error *error) {
         return error_say(error, ENOTSUP, "--balance rr: only slot mode can take exact turns, and it is not in force: %s", why.text);
     record->mode = r == 0 ? LAUNCH_MODE_SLOT : LAUNCH_MODE_PULL;
     str_copy(record->mode_why, sizeof record->mode_why, r == 0 ? "eBPF steering works here" : why.text);
+    const char *lacks = steer_lacks(&pool->listeners);
+    if (r == 0 && lacks[0] != '\0')
+        snprintf(record->mode_why, sizeof record->mode_why, "eBPF steering works here, but %s%s", lacks, blind ? "; nobody is rescued" : "");
+    if (blind && r == 0 && pool->listeners.patience_ns > 0)
+        log_warn("no connection will be taken back from a stuck worker: seeing that one is stuck needs CAP_PERFMON");
     return 0;
 }
 
@@ -82,7 +94,8 @@ int pool_open(struct pool *pool, struct pando_error *error) {
     pool->oom_kills = procinfo_oom_kills();
     for (uint32_t i = 0; i < LAUNCH_WORKERS_MAX; i++)
         pool->worker[i] = (struct worker){.record = &record->worker[i], .slot = (int)i, .pidfd = -1, .listener = -1};
-    listeners_init(&pool->listeners, record, pool->link, pool->launch->balance);
+    generations_init(&pool->generations, record, pool->link, pool->launch);
+    listeners_init(&pool->listeners, record, pool->link, pool->launch);
     pool_attach_intercept(pool);
     int r = intercept_init(&pool->intercept);
     if (r != 0) return error_set(error, -r, "start: make an epoll instance");
@@ -100,6 +113,7 @@ void pool_close(struct pool *pool) {
     }
     if (opened) {
         pool_release_paths(pool);
+        generations_deinit(&pool->generations);
         listeners_deinit(&pool->listeners);
         handed_deinit(&pool->intercept.handed);
     }
@@ -132,7 +146,7 @@ static void reconcile_worker(struct pool *pool, struct worker *worker) {
     struct record_worker *record = worker->record;
     if (record->pid != 0 && worker->pidfd < 0) record->pid = 0;
     if (record->pid == 0) record->token = 0;
-    pool_thaw(pool, worker);
+    if (!record->kept) pool_thaw(pool, worker);
     intercept_resume(&pool->intercept, worker);
     switch (worker_state(worker)) {
         case WORKER_VACANT:
@@ -161,6 +175,7 @@ void pool_reconcile(struct pool *pool) {
     for (uint32_t i = 0; i < pool->record->slot_end; i++) reconcile_worker(pool, &pool->worker[i]);
     pool->record->notified_token = 0;
     pool_unpark(pool);
+    pool_arrange(pool);
     pool_step_restarts(pool);
     pool_check_finished(pool);
 }

@@ -15,15 +15,17 @@
 #include "launch.h"
 
 #define RECORD_MAGIC UINT64_C(0x50616e646f526563)  // "PandoRec"
-#define RECORD_VERSION 1
+#define RECORD_VERSION 2
 #define RECORD_ADDRESS_MAX 64     // addresses that workers bind; a bit each in a 64-bit mask
 #define RECORD_SOCKET_MAX 4096    // listening sockets of all addresses
+#define RECORD_GENERATIONS 8      // the one that serves, the one before, the next, and those whose last workers still drain
 #define RECORD_HANDED_MAX 512     // sockets handed to workers and not yet listening or connected
 
 struct record_worker {
     uint32_t state;  // enum worker_state; worker_move() alone writes it
     int32_t pid;     // 0 = no process
     uint64_t token;  // names this incarnation of the process; 0 = none
+    uint32_t number;      // what the user sees as its slot: PANDO_WORKER; during a roll-out two have the same
     uint32_t generation;
     uint32_t intercept;  // enum launch_intercept: the way its filter was made for
     uint32_t restarts;  // processes started here, less the first
@@ -35,20 +37,21 @@ struct record_worker {
     uint64_t first_listen_ns;  // 0 = this process has not listened yet
     uint64_t addresses;        // bit a: it listens on record.address[a]
     struct seccomp_notif parked;  // a call of it that waits for a verdict on another worker; id 0 = none
-    uint64_t next_look_ns;     // while draining: when to look for open connections again
+    uint64_t next_look_ns;     // while it is drained or watched: when to look at it again
     uint64_t frozen_ns;        // when it was stopped, for that or for a rescue
-    uint64_t stuck_ns;         // since when it has taken nothing from its queue; 0 = it does
-    uint64_t stuck_cpu_ns;     // processor time it had used by then
-    uint64_t accepted;         // from its queues, as far as it can be told; to see whether they move
-    uint64_t queued_ns;        // since when its queues have not moved; 0 = nothing waits
-    uint64_t armed_ns;         // when its queues were last told to report
-    uint64_t arm_ns;           // when they are to be told again; 0 = they are, or something waits
-    uint64_t arm_wait_ns;      // how long that is put off: where connections come all the time, looking can be rare
+    uint64_t noticed_ns;       // when its queue was seen not to move; 0 = it moves, or nothing waits
+    uint64_t noticed_cpu_ns;   // processor time it had used by then
+    uint64_t accepted;         // from its queues by then
+    uint64_t stuck_ns;         // since when it is known to be stuck; 0 = it is not
     uint64_t rescue_ns;        // when the next rescue may be tried
-    uint64_t probe_ns;         // when it gets a connection again, to see what becomes of it
+    uint64_t emptied_ns;       // when its queue was taken from it
+    uint32_t probes;           // how often it got connections since it is stuck, to see what becomes of them
+    uint64_t opened_before, cut_before;  // connections of its place until the canary began: made; ended by other than the worker
     int32_t last_status;       // as from waitpid(2)
     bool has_last, last_oom;
-    bool wanted;         // the slot shall have a worker
+    bool wanted;         // there shall be a worker here
+    bool keep;           // once drained it is frozen and kept for a rollback
+    bool kept;           // it is
     bool restart_due;    // `pando restart` has not come to it yet
     bool restarting;     // ended for that; its successor is not ready yet
     bool frozen;         // stopped by us: thaw it, whatever happens
@@ -65,6 +68,7 @@ struct record_address {
     bool used, listened;
     bool per_slot;  // one socket a slot instead of one a generation: slot mode, or programs that poll, then accept blocking
     bool steered;   // by eBPF
+    bool for_all;   // one socket for all generations: a unix path, or a protocol for which no program can choose (MPTCP)
     bool strangers_warned;
     bool judged;       // its listener was seen to be non-blocking, or how its workers wait has been seen
     uint8_t v6only;
@@ -72,6 +76,7 @@ struct record_address {
     int32_t type;      // SOCK_STREAM, SOCK_DGRAM, SOCK_SEQPACKET
     uint32_t look_count;
     uint64_t look_ns;  // when to look how its workers wait; CLOCK_NEVER = not to be looked at
+    uint64_t strangers_ns;  // since when its group has had sockets that are not ours; 0 = it has not
     uint64_t bound_ns;
     socklen_t len;
     union {
@@ -94,10 +99,47 @@ struct record_socket {
     uint64_t inode;
 };
 
+// One version of command, environment and options, as long as it has workers or may be asked for again.
+struct record_generation {
+    uint32_t number;       // 0 = this row is free
+    uint64_t addresses;    // bit a: what its first ready worker listened on
+    uint64_t first_ns;     // its first listen
+    uint64_t first_token;  // whose that was
+    uint64_t turned_ns;    // since when its shared sockets get no more connections; 0 = they do
+};
+
+enum rollout_phase {
+    ROLLOUT_NONE,
+    ROLLOUT_FORWARD,  // from `from` to `target`
+    ROLLOUT_CANARY,   // `target` gets a share, and is watched
+    ROLLOUT_BACK,     // it failed: `target` is the old generation again
+};
+
+// A change of generation under way, or how the last one went. See rollout.c.
+struct record_rollout {
+    uint32_t phase;           // enum rollout_phase
+    uint32_t from, target;    // generations
+    uint32_t serial;          // counts roll-outs, so that whoever waits knows its own
+    bool turned;              // new connections go to the target alone
+    bool failed;              // the last one did
+    int32_t failed_number;    // whose failure that was; -1 = nobody's in particular
+    uint32_t surge;           // workers that start at a time
+    uint64_t stable_ns;       // how long one must have served to count
+    uint32_t canary_percent;  // of new connections; 0 = no canary
+    uint64_t canary_for_ns, canary_until_ns;  // 0 = it has not begun
+    uint64_t keep_ns;         // how long the old generation is kept for a rollback
+    uint64_t began_ns;
+    uint64_t moved_before;    // connections moved from queue to queue until then
+    uint64_t served_before, reset_before;  // connections accepted and reset in this network namespace until then
+    char why[512];            // it failed
+};
+
 struct record {
     uint64_t magic;
     uint32_t version, size;
-    uint32_t generation;
+    uint32_t generation;       // the one that serves
+    uint32_t previous;         // the one before; 0 = none
+    uint32_t last_generation;  // the highest number given
     uint32_t wanted;           // workers
     uint32_t slot_end;         // slots from here on were never used
     uint32_t socket_end;       // the same for socket rows
@@ -107,9 +149,9 @@ struct record {
     uint32_t primaries;        // started so far
     uint64_t next_incarnation;
     uint64_t started_ns;
-    uint64_t generation_addresses;  // what this generation's first ready worker listened on
-    uint64_t generation_first_ns;   // its first listen
-    uint64_t generation_first_token;
+    uint64_t first_listen_ns;  // of any worker ever
+    struct record_generation generations[RECORD_GENERATIONS];
+    struct record_rollout rollout;
     uint64_t scout_token;  // where sockets are handed out: the worker that binds alone until it listens
     bool ever_ready, stopping, port_zero_warned, unknown_warned, up_told;
     bool interrupted;  // one INT was heard: the next one means at once

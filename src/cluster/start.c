@@ -26,9 +26,15 @@ enum { PIPE_BYTES = 1 << 20, CHANNEL_BYTES = 256 << 10, CHANNEL_NUMBER = 3, EXIT
 struct start {
     struct pool *pool;
     struct worker *worker;
+    const struct launch *launch;  // borrowed: of its generation
     uint64_t token;
     struct pool_fds near;         // owned until handed to the hook
     int far_out, far_err, far_ready, far_channel;  // owned
+    struct given {
+        int fd, target;  // borrowed; the number it gets in the worker, or PLAN_FD_*
+    } given[PLAN_FD_MAX];
+    size_t given_count;
+    int directory, program;  // borrowed: the generation's; -1 = by their paths
     bool unfiltered;  // the program says of itself that it asks for its sockets
     enum launch_channel channel;
     char path[PATH_MAX];
@@ -55,11 +61,17 @@ static int find_program(const struct launch *launch, char *out, size_t size) {
     return error;
 }
 
-// A relative path is the worker's: from its directory.
-static bool is_unfiltered(const struct launch *launch, const char *path) {
+// The file that will run: by its path from the worker's directory, or the one that the generation has kept.
+static bool is_unfiltered(const struct start *start) {
     char whole[PATH_MAX];
-    if (path[0] == '/') return elf_note_has(path, ELF_NOTE_PANDO, ELF_NOTE_UNFILTERED);
-    if (snprintf(whole, sizeof whole, "%s/%s", launch->directory, path) >= (int)sizeof whole) return false;
+    if (start->program >= 0)
+        snprintf(whole, sizeof whole, "/proc/self/fd/%d", start->program);
+    else if (start->path[0] == '/')
+        snprintf(whole, sizeof whole, "%s", start->path);
+    else if (start->directory >= 0)
+        snprintf(whole, sizeof whole, "/proc/self/fd/%d/%.4000s", start->directory, start->path);
+    else if (snprintf(whole, sizeof whole, "%s/%s", start->launch->directory, start->path) >= (int)sizeof whole)
+        return false;
     return elf_note_has(whole, ELF_NOTE_PANDO, ELF_NOTE_UNFILTERED);
 }
 
@@ -80,15 +92,15 @@ static int make_pipes(struct start *start) {
     if (r == 0) r = make_pipe(&start->near.err, &start->far_err);
     if (r == 0) r = link_post_hold(link, HELD_OUTPUT, start->token << 1, start->near.out);
     if (r == 0) r = link_post_hold(link, HELD_OUTPUT, start->token << 1 | 1, start->near.err);
-    if (r != 0 || start->pool->launch->ready != LAUNCH_READY_FD) return r;
+    if (r != 0 || start->launch->ready != LAUNCH_READY_FD) return r;
     r = make_pipe(&start->near.ready_pipe, &start->far_ready);
     return r != 0 ? r : link_post_hold(link, HELD_READY_PIPE, start->token, start->near.ready_pipe);
 }
 
 // A worker's channel is where Node puts that of its children, unless the user has given the number away.
-static int channel_number(const struct pool *pool) {
-    const struct launch *launch = pool->launch;
-    if (pool->given != NULL) return POOL_GIVEN_FD_MAX;
+static int channel_number(const struct start *start) {
+    const struct launch *launch = start->launch;
+    if (start->pool->given != NULL) return POOL_GIVEN_FD_MAX;
     bool taken = launch->ready == LAUNCH_READY_FD && launch->ready_fd == CHANNEL_NUMBER;
     return taken ? CHANNEL_NUMBER + 1 : CHANNEL_NUMBER;
 }
@@ -133,10 +145,10 @@ static void fill_user(const struct launch *launch, struct plan *plan) {
     for (uint32_t i = 0; i < plan->group_count; i++) plan->groups[i] = launch->groups[i];
 }
 
-static void fill_cpu(const struct pool *pool, int slot, struct plan *plan) {
+static void fill_cpu(const struct start *start, struct plan *plan) {
     cpu_set_t may, one;
-    if (!pool->launch->pin || sched_getaffinity(0, sizeof may, &may) != 0) return;
-    int cpu = cpus_pick(&may, slot);
+    if (!start->launch->pin || sched_getaffinity(0, sizeof may, &may) != 0) return;
+    int cpu = cpus_pick(&may, worker_number(start->worker));
     if (cpu < 0) return;
     CPU_ZERO(&one);
     CPU_SET(cpu, &one);
@@ -144,33 +156,32 @@ static void fill_cpu(const struct pool *pool, int slot, struct plan *plan) {
     memcpy(plan->cpus, &one, sizeof one < sizeof plan->cpus ? sizeof one : sizeof plan->cpus);
 }
 
-// What the worker gets, in the order of the plan.
-struct given {
-    int fd, target;
-};
-
-static size_t list_given(const struct start *start, struct given given[PLAN_FD_MAX]) {
-    const struct pool *pool = start->pool;
-    size_t count = 0;
-    if (start->far_out >= 0) given[count++] = (struct given){start->far_out, STDOUT_FILENO};
-    if (start->far_err >= 0) given[count++] = (struct given){start->far_err, STDERR_FILENO};
-    if (start->far_ready >= 0) given[count++] = (struct given){start->far_ready, pool->launch->ready_fd};
-    for (int i = 0; pool->given != NULL && i < POOL_GIVEN_FD_MAX; i++)
-        if (pool->given->fd[i] >= 0) given[count++] = (struct given){pool->given->fd[i], i};
-    if (start->far_channel >= 0) given[count++] = (struct given){start->far_channel, channel_number(pool)};
-    return count;
+static void give(struct start *start, int fd, int target) {
+    if (fd >= 0) start->given[start->given_count++] = (struct given){fd, target};
 }
 
-static int make_plan(const struct start *start, const struct given *given, size_t count) {
+// In the order of the plan.
+static void list_given(struct start *start) {
+    const struct pool_given *given = start->pool->given;
+    give(start, start->far_out, STDOUT_FILENO);
+    give(start, start->far_err, STDERR_FILENO);
+    give(start, start->far_ready, start->launch->ready_fd);
+    for (int i = 0; given != NULL && i < POOL_GIVEN_FD_MAX; i++) give(start, given->fd[i], i);
+    give(start, start->far_channel, channel_number(start));
+    give(start, start->directory, PLAN_FD_DIRECTORY);
+    give(start, start->program, PLAN_FD_PROGRAM);
+}
+
+static int make_plan(const struct start *start) {
     const struct pool *pool = start->pool;
-    const struct launch *launch = pool->launch;
-    struct environment with = {.slot = start->worker->slot,
+    const struct launch *launch = start->launch;
+    struct environment with = {.slot = worker_number(start->worker),
                                .workers = (int)pool->record->wanted,
-                               .generation = pool->record->generation,
+                               .generation = start->worker->record->generation,
                                .cpus_per_worker = pool->cpus / (int)pool->record->wanted > 1 ? pool->cpus / (int)pool->record->wanted : 1,
                                .notify_socket = start->notify_path[0] != '\0' ? start->notify_path : NULL,
                                .channel = start->channel,
-                               .channel_fd = channel_number(pool),
+                               .channel_fd = channel_number(start),
                                .channel_inode = start->far_channel >= 0 ? listeners_inode(start->far_channel) : 0,
                                .id = pool->given != NULL ? start->token >> 16 : 0,
                                .on_top = pool->given != NULL ? pool->given->env : NULL};
@@ -181,10 +192,10 @@ static int make_plan(const struct start *start, const struct given *given, size_
                         .nofile_soft = launch->nofile_soft,
                         .nofile_hard = launch->nofile_hard};
     for (int i = 0; i < PLAN_FD_MAX; i++) plan.fd_target[i] = -1;
-    for (size_t i = 0; i < count; i++) plan.fd_target[i] = given[i].target;
-    snprintf(plan.title, sizeof plan.title, "worker %d", start->worker->slot);
+    for (size_t i = 0; i < start->given_count; i++) plan.fd_target[i] = start->given[i].target;
+    snprintf(plan.title, sizeof plan.title, "worker %d", worker_number(start->worker));
     fill_user(launch, &plan);
-    fill_cpu(pool, start->worker->slot, &plan);
+    fill_cpu(start, &plan);
     char **envp = environment_build(launch->envp, &with);
     if (envp == NULL) return -ENOMEM;
     struct plan_source source = {.argv = launch->argv,
@@ -199,7 +210,7 @@ static int make_plan(const struct start *start, const struct given *given, size_
 }
 
 static int explain(const struct start *start, int r, enum spawn_stage stage, struct pando_error *error, int *out_exit_code) {
-    const char *command = start->pool->launch->argv[0];
+    const char *command = start->launch->argv[0];
     bool refused = stage == SPAWN_STAGE_FILTER && (r == -EBUSY || r == -EINVAL || r == -ENOSYS || r == -EPERM);
     if (refused || stage == SPAWN_STAGE_USER) *out_exit_code = 1;
     if (refused)
@@ -209,9 +220,9 @@ static int explain(const struct start *start, int r, enum spawn_stage stage, str
                          r == -EBUSY ? "a program above Pando, such as LXD, Incus or another Pando, listens already"
                                      : "seccomp user notification is missing here");
     if (stage == SPAWN_STAGE_USER)
-        return error_say(error, -r, "start %s: change to user %s: %s (only root may)", command, start->pool->launch->user, strerror(-r));
+        return error_say(error, -r, "start %s: change to user %s: %s (only root may)", command, start->launch->user, strerror(-r));
     if (stage == SPAWN_STAGE_DIRECTORY)
-        return error_set(error, -r, "start %s: change to the directory %s", command, start->pool->launch->directory);
+        return error_set(error, -r, "start %s: change to the directory %s", command, start->launch->directory);
     if (stage == SPAWN_STAGE_EXEC) *out_exit_code = r == -ENOENT ? EXIT_NOT_FOUND : EXIT_NOT_EXECUTABLE;
     return error_set(error, -r, "start %s: %s", command, spawn_stage_text[stage]);
 }
@@ -219,17 +230,16 @@ static int explain(const struct start *start, int r, enum spawn_stage stage, str
 static int spawn_it(struct start *start, struct pando_error *error, int *out_exit_code) {
     struct worker *worker = start->worker;
     uint32_t stage = SPAWN_STAGE_PLAN;
-    struct given given[PLAN_FD_MAX];
     int fds[PLAN_FD_MAX];
     int r = make_pipes(start);
     if (r == 0) r = make_channel(start);
-    if (r != 0) return error_set(error, -r, "start worker %d: make its pipes", worker->slot);
-    size_t count = list_given(start, given);
-    for (size_t i = 0; i < count; i++) fds[i] = given[i].fd;
-    scoped_fd memfd = make_plan(start, given, count);
-    if (memfd < 0) return error_set(error, -memfd, "start worker %d: make its plan", worker->slot);
+    if (r != 0) return error_set(error, -r, "start worker %d: make its pipes", worker_number(worker));
+    list_given(start);
+    for (size_t i = 0; i < start->given_count; i++) fds[i] = start->given[i].fd;
+    scoped_fd memfd = make_plan(start);
+    if (memfd < 0) return error_set(error, -memfd, "start worker %d: make its plan", worker_number(worker));
     pid_t pid = 0;
-    r = link_spawn(start->pool->link, start->token, memfd, fds, count, &pid, &worker->pidfd,
+    r = link_spawn(start->pool->link, start->token, memfd, fds, start->given_count, &pid, &worker->pidfd,
                    &worker->listener, &stage);
     if (r != 0) return explain(start, r, (enum spawn_stage)stage, error, out_exit_code);
     worker->record->pid = pid;
@@ -243,20 +253,24 @@ static void make_notify_path(struct start *start) {
 }
 
 int pool_start_process(struct pool *pool, struct worker *worker, struct pando_error *error, int *out_exit_code) {
-    struct start start = {.pool = pool, .worker = worker, .near = {-1, -1, -1, -1}, .far_out = -1, .far_err = -1,
-                          .far_ready = -1, .far_channel = -1};
+    const struct launch *launch = pool_launch_of(pool, worker);
+    struct start start = {.pool = pool, .worker = worker, .launch = launch, .near = {-1, -1, -1, -1}, .far_out = -1, .far_err = -1,
+                          .far_ready = -1, .far_channel = -1, .directory = -1, .program = -1};
     struct record_worker *record = worker->record;
     start.token = ++pool->record->next_incarnation << 16 | (uint64_t)worker->slot;
-    int r = find_program(pool->launch, start.path, sizeof start.path);
+    int r = find_program(launch, start.path, sizeof start.path);
     if (r != 0) {
         *out_exit_code = r == -ENOENT ? EXIT_NOT_FOUND : EXIT_NOT_EXECUTABLE;
-        return error_set(error, -r, "start %s: find it in PATH", pool->launch->argv[0]);
+        return error_set(error, -r, "start %s: find it in PATH", launch->argv[0]);
     }
-    start.unfiltered = is_unfiltered(pool->launch, start.path);
-    start.channel = pool->launch->channel == LAUNCH_CHANNEL_NONE && start.unfiltered ? LAUNCH_CHANNEL_PANDO : pool->launch->channel;
+    if (pool->given == NULL) {
+        start.directory = generations_directory(&pool->generations, record->generation);
+        start.program = generations_program(&pool->generations, record->generation, start.path);
+    }
+    start.unfiltered = is_unfiltered(&start);
+    start.channel = launch->channel == LAUNCH_CHANNEL_NONE && start.unfiltered ? LAUNCH_CHANNEL_PANDO : launch->channel;
     make_notify_path(&start);
     record->token = start.token;
-    record->generation = pool->record->generation;
     record->intercept = pool->record->intercept;
     record->started_ns = clock_now_ns();
     record->first_listen_ns = record->addresses = 0;

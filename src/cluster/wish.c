@@ -6,42 +6,32 @@
 #include "clock.h"
 #include "log.h"
 #include "pool.h"
+#include "rollout.h"
 
-static void drain(struct pool *pool, struct worker *worker, const char *why) {
+void pool_drain(struct pool *pool, struct worker *worker, const char *why) {
     if (worker_next(worker_state(worker), WORKER_EVENT_DRAIN) < 0) return;
+    const struct launch *launch = pool_launch_of(pool, worker);
     bool waits_only = worker_state(worker) == WORKER_BACKOFF;
+    uint64_t lasts_ns = pool->record->stopping || launch->drain_timeout_ns == 0 ? launch->kill_timeout_ns : launch->drain_timeout_ns;
     worker->record->next_look_ns = 0;
-    pool_move(pool, worker, WORKER_EVENT_DRAIN, waits_only ? CLOCK_NEVER : pool->launch->kill_timeout_ns, why);
-}
-
-static void make_slots(struct pool *pool, uint32_t count) {
-    for (uint32_t i = pool->record->slot_end; i < count; i++) {
-        pool->worker[i] = (struct worker){.record = &pool->record->worker[i], .slot = (int)i, .pidfd = -1, .listener = -1};
-        pool->record->worker[i].deadline_ns = CLOCK_NEVER;
-    }
-    if (count > pool->record->slot_end) pool->record->slot_end = count;
+    pool_move(pool, worker, WORKER_EVENT_DRAIN, waits_only ? CLOCK_NEVER : lasts_ns, why);
 }
 
 void pool_scale(struct pool *pool, int workers) {
-    uint32_t count = (uint32_t)workers;
-    pool->record->wanted = count;
-    make_slots(pool, count);
-    for (uint32_t i = 0; i < pool->record->slot_end; i++) {
-        struct worker *worker = &pool->worker[i];
-        worker->record->wanted = i < count;
-        if (i < count && worker_state(worker) == WORKER_VACANT && !pool->record->stopping)
-            pool_start_slot(pool, worker, WORKER_EVENT_START);
-        if (i >= count) drain(pool, worker, NULL);
-    }
+    pool->record->wanted = (uint32_t)workers;
+    pool_arrange(pool);
     pool->hooks.changed(pool->arg);
 }
 
 bool pool_is_scaled(const struct pool *pool) {
+    uint32_t serving = 0;
     for (uint32_t i = 0; i < pool->record->slot_end; i++) {
         enum worker_state state = worker_state(&pool->worker[i]);
-        if (pool->worker[i].record->wanted ? state != WORKER_SERVING : state != WORKER_VACANT) return false;
+        bool done = pool->worker[i].record->wanted ? state == WORKER_SERVING : state == WORKER_VACANT || pool->worker[i].record->kept;
+        if (!done) return false;
+        serving += state == WORKER_SERVING;
     }
-    return true;
+    return serving >= pool->record->wanted && !rollout_runs(pool);
 }
 
 // ---- restart: one after the other, the next when the successor is ready
@@ -63,15 +53,16 @@ static void restart_slot(struct pool *pool, struct worker *worker) {
     }
 }
 
-void pool_restart(struct pool *pool, int slot) {
+void pool_restart(struct pool *pool, int number) {
     pool->restart_why[0] = '\0';
     for (uint32_t i = 0; i < pool->record->slot_end; i++)
-        if (slot < 0 || (uint32_t)slot == i) restart_slot(pool, &pool->worker[i]);
+        if (pool->worker[i].record->wanted && (number < 0 || number == worker_number(&pool->worker[i]))) restart_slot(pool, &pool->worker[i]);
     pool_step_restarts(pool);
 }
 
 void pool_step_restarts(struct pool *pool) {
     struct worker *next = NULL;
+    if (rollout_runs(pool)) return;
     for (uint32_t i = 0; i < pool->record->slot_end; i++) {
         struct worker *worker = &pool->worker[i];
         if (worker->record->restarting) return;
@@ -81,11 +72,11 @@ void pool_step_restarts(struct pool *pool) {
     next->record->restart_due = false;
     if (worker_next(worker_state(next), WORKER_EVENT_DRAIN) < 0) return;
     next->record->restarting = true;
-    drain(pool, next, NULL);
+    pool_drain(pool, next, NULL);
 }
 
 void pool_fail_restart(struct pool *pool, const struct worker *worker, const char *why) {
-    snprintf(pool->restart_why, sizeof pool->restart_why, "worker %d did not come back: %.100s", worker->slot, why);
+    snprintf(pool->restart_why, sizeof pool->restart_why, "worker %d did not come back: %.100s", worker_number(worker), why);
     for (uint32_t i = 0; i < pool->record->slot_end; i++)
         pool->worker[i].record->restart_due = pool->worker[i].record->restarting = false;
     pool->hooks.changed(pool->arg);
@@ -104,7 +95,10 @@ void pool_stop(struct pool *pool, bool now) {
     for (uint32_t i = 0; i < pool->record->slot_end; i++) {
         struct worker *worker = &pool->worker[i];
         worker->record->wanted = worker->record->restart_due = worker->record->restarting = false;
-        drain(pool, worker, NULL);
+        if (worker->record->kept) pool_release_kept(pool, worker);
+        pool_drain(pool, worker, NULL);
+        uint64_t end_ns = clock_now_ns() + pool_launch_of(pool, worker)->kill_timeout_ns;
+        if (worker_state(worker) == WORKER_DRAINING && worker->record->deadline_ns > end_ns) worker->record->deadline_ns = end_ns;
         if (now && worker_state(worker) == WORKER_DRAINING) {
             pool_thaw(pool, worker);
             pool_retire(pool, worker, "asked to stop at once");

@@ -22,6 +22,7 @@ const char *const worker_event_name[WORKER_EVENT_COUNT] = {
     [WORKER_EVENT_DEADLINE_IN_ROLLOUT] = "deadline in a roll-out",
     [WORKER_EVENT_DRAIN] = "drain",
     [WORKER_EVENT_HUNG] = "hung",
+    [WORKER_EVENT_RECALL] = "recalled",
 };
 
 // Every pair that means something; 0 = nothing. The target is stored one up, so that VACANT is not mistaken for nothing.
@@ -41,7 +42,8 @@ static const unsigned char edge[WORKER_STATE_COUNT][WORKER_EVENT_COUNT] = {
     [WORKER_DRAINING] = {[WORKER_EVENT_DIED] = TO(VACANT),
                          [WORKER_EVENT_DIED_IN_ROLLOUT] = TO(VACANT),
                          [WORKER_EVENT_DEADLINE] = TO(RETIRING),
-                         [WORKER_EVENT_DEADLINE_IN_ROLLOUT] = TO(RETIRING)},
+                         [WORKER_EVENT_DEADLINE_IN_ROLLOUT] = TO(RETIRING),
+                         [WORKER_EVENT_RECALL] = TO(SERVING)},
     [WORKER_BACKOFF] = {[WORKER_EVENT_START] = TO(STARTING),
                         [WORKER_EVENT_DEADLINE] = TO(STARTING),
                         [WORKER_EVENT_DEADLINE_IN_ROLLOUT] = TO(STARTING),
@@ -64,7 +66,7 @@ static const struct {
     [WORKER_SERVING] = {LOG_LEVEL_DEBUG, "is ready"},
     [WORKER_DRAINING] = {LOG_LEVEL_DEBUG, "is drained"},
     [WORKER_BACKOFF] = {LOG_LEVEL_WARN, "died"},
-    [WORKER_REPLACING] = {LOG_LEVEL_WARN, "hangs and is replaced"},
+    [WORKER_REPLACING] = {LOG_LEVEL_WARN, "is replaced"},
     [WORKER_RETIRING] = {LOG_LEVEL_WARN, "is killed"},
 };
 
@@ -76,6 +78,6 @@ void worker_move(struct worker *worker, enum worker_event event, uint64_t now_ns
     record->since_ns = now_ns;
     record->deadline_ns = lasts_ns == CLOCK_NEVER ? CLOCK_NEVER : now_ns + lasts_ns;
     enum log_level level = why != NULL && told[next].level == LOG_LEVEL_DEBUG ? LOG_LEVEL_INFO : told[next].level;
-    log_line(level, "worker %d (pid %d) %s%s%s", worker->slot, record->pid, told[next].phrase, why != NULL ? ": " : "",
+    log_line(level, "worker %d (pid %d) %s%s%s", worker_number(worker), record->pid, told[next].phrase, why != NULL ? ": " : "",
              why != NULL ? why : "");
 }

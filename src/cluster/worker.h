@@ -8,6 +8,7 @@
 //  STARTING --deadline in a roll-out--> RETIRING            SERVING --hung--> REPLACING --died--> BACKOFF (no wait)
 //  DRAINING --deadline--> RETIRING --died--> VACANT         REPLACING --drain--> RETIRING
 //  STARTING --drain--> DRAINING                             BACKOFF --drain--> VACANT
+//  DRAINING --recall--> SERVING                             a rollback, before it was told to stop
 #pragma once
 
 #include <stdbool.h>
@@ -36,6 +37,7 @@ enum worker_event {
     WORKER_EVENT_DEADLINE_IN_ROLLOUT,
     WORKER_EVENT_DRAIN,
     WORKER_EVENT_HUNG,
+    WORKER_EVENT_RECALL,
     WORKER_EVENT_COUNT
 };
 
@@ -44,7 +46,7 @@ extern const char *const worker_event_name[WORKER_EVENT_COUNT];
 
 struct worker {
     struct record_worker *record;  // borrowed: the memfd
-    int slot;
+    int slot;      // its place: of its record, of its sockets, in steering. What the user sees is its number
     int pidfd;     // owned; -1 = no process
     int listener;  // owned; seccomp notifications; -1 = none
     void *watches;  // owned: primary/watch
@@ -57,5 +59,7 @@ int worker_next(enum worker_state state, enum worker_event event);
 // `now_ns`; CLOCK_NEVER = none); logs the one line, with `why` (may be NULL).
 void worker_move(struct worker *worker, enum worker_event event, uint64_t now_ns, uint64_t lasts_ns, const char *why);
 
+// PANDO_WORKER, and SLOT in `pando status`.
+static inline int worker_number(const struct worker *worker) { return (int)worker->record->number; }
 static inline enum worker_state worker_state(const struct worker *worker) { return (enum worker_state)worker->record->state; }
 static inline bool worker_runs(const struct worker *worker) { return worker->record->pid != 0; }

@@ -317,6 +317,9 @@ static void spawn_from_plan(struct spawn *spawn, const struct plan *plan, char *
         bool used = i < PLAN_FD_MAX && (size_t)i + 1 < fd_count && plan->fd_target[i] >= 0;
         spawn->fd_source[i + 1] = used ? fds[i + 1] : -1;
         spawn->fd_target[i + 1] = used ? plan->fd_target[i] : -1;
+        if ((size_t)i + 1 >= fd_count || i >= PLAN_FD_MAX) continue;
+        if (plan->fd_target[i] == PLAN_FD_DIRECTORY) spawn->directory_fd = fds[i + 1];
+        if (plan->fd_target[i] == PLAN_FD_PROGRAM) spawn->program_fd = fds[i + 1];
     }
 }
 

@@ -36,7 +36,7 @@ struct pando_worker {
     struct list_node link;         // cluster.workers, until both disconnect and exit are told
     uint64_t id;
     pid_t pid;
-    int slot, holds;
+    int slot, number, holds;
     enum pando_worker_state state;
     enum pando_voluntary voluntary;
     bool listed;                // pando_worker_get and _next know it

@@ -209,9 +209,9 @@ static void close_handle(pando_cluster *cluster, uv_handle_t *handle) {
 static void stop_turn(pando_cluster *cluster) {
     struct primary *primary = &cluster->primary;
     watch_close(primary->handed);
-    watch_close(primary->queues);
+    watch_close(primary->wakes);
     watch_close(primary->channel);
-    primary->handed = primary->queues = primary->channel = NULL;
+    primary->handed = primary->wakes = primary->channel = NULL;
     close_handle(cluster, (uv_handle_t *)&primary->before_wait);
     close_handle(cluster, (uv_handle_t *)&primary->timer);
 }
@@ -247,7 +247,6 @@ static int open_pool(pando_cluster *cluster, struct pando_error *error) {
     scoped_fd memfd = -1;
     int r = record_create(&primary->pool.record, &memfd);
     if (r != 0) return error_set(error, -r, "start the cluster: make its record");
-    primary->pool.record->generation = 1;
     primary->pool.record->started_ns = clock_now_ns();
     return pool_open(&primary->pool, error);
 }
@@ -308,7 +307,7 @@ int engine_open(pando_cluster *cluster, struct pando_error *error) {
     }
     uv_unref((uv_handle_t *)&primary->before_wait);
     watch_ref(primary->handed, false);
-    watch_ref(primary->queues, false);
+    watch_ref(primary->wakes, false);
     cluster->engine_open = true;
     engine_update_ref(cluster);
     return 0;

@@ -22,6 +22,7 @@ pando_worker *worker_new(pando_cluster *cluster, struct primary_worker *seen) {
     worker->id = seen->worker->record->token >> 16;
     worker->pid = seen->worker->record->pid;
     worker->slot = seen->worker->slot;
+    worker->number = worker_number(seen->worker);
     worker->holds = 1;
     worker->listed = worker->connected = true;
     for (int i = 0; i < PANDO_STDIO_COUNT; i++) worker->stdio[i] = fd_take(&cluster->near[i]);
@@ -53,7 +54,7 @@ void worker_forget(pando_worker *worker) {
 
 uint64_t pando_worker_id(const pando_worker *worker) { return worker != NULL ? worker->id : 0; }
 pid_t pando_worker_pid(const pando_worker *worker) { return worker != NULL ? worker->pid : -1; }
-int pando_worker_slot(const pando_worker *worker) { return worker != NULL ? worker->slot : -1; }
+int pando_worker_slot(const pando_worker *worker) { return worker != NULL ? worker->number : -1; }
 bool pando_worker_is_connected(const pando_worker *worker) { return worker != NULL && worker->connected; }
 bool pando_worker_is_dead(const pando_worker *worker) { return worker == NULL || worker->dead || worker->cluster == NULL; }
 void *pando_worker_data(const pando_worker *worker) { return worker != NULL ? worker->data : NULL; }

@@ -27,7 +27,8 @@
 #ifndef SECCOMP_ADDFD_FLAG_SEND
 #define SECCOMP_ADDFD_FLAG_SEND (1UL << 1)
 #endif
-#ifndef CAP_BPF
+#ifndef CAP_PERFMON
+#define CAP_PERFMON 38
 #define CAP_BPF 39
 #endif
 
@@ -160,6 +161,7 @@ static const struct probe_row probe_rows[] = {
     {"yama ptrace_scope 0 or 1", "as above", probe_may_read_children, 0},
     {"reuseport classic BPF", "connections cannot be steered", probe_has_reuseport_filter, 0},
     {"CAP_BPF", "no steering by eBPF: workers pull from one queue", probe_has_capability, CAP_BPF},
+    {"CAP_PERFMON", "steering does not see who waits in a queue: workers pull from one", probe_has_capability, CAP_PERFMON},
     {"CAP_NET_ADMIN", "as CAP_BPF", probe_has_capability, CAP_NET_ADMIN},
     {"CAP_SYS_PTRACE", "workers of another user (-u) are handed their sockets", probe_has_capability, CAP_SYS_PTRACE},
     {"CAP_SYS_ADMIN", "workers run with no_new_privs: sudo and other setuid programs do not work in them", probe_has_capability,

@@ -221,6 +221,8 @@ uint64_t procinfo_cpu_clock_ns(pid_t pid) {
     return (uint64_t)used.tv_sec * UINT64_C(1000000000) + (uint64_t)used.tv_nsec;
 }
 
+void procinfo_each(bool (*each)(pid_t pid, void *arg), void *arg) { number_each("/proc", each, arg); }
+
 void procinfo_group_each(pid_t pgrp, bool (*each)(pid_t pid, void *arg), void *arg) {
     number_each("/proc", match_group, &(struct group_walk){.pgrp = pgrp, .each = each, .arg = arg});
 }
@@ -288,6 +290,14 @@ long procinfo_oom_kills(void) {
     return kills;
 }
 
+int procinfo_cpu_pressure(const char *file) {
+    char text[256];
+    int percent;
+    if (fd_read_file(file != NULL ? file : "/proc/pressure/cpu", text, sizeof text) <= 0) return -1;
+    if (sscanf(text, "some avg10=%d", &percent) != 1 || percent < 0 || percent > 100) return -1;
+    return percent;
+}
+
 static bool note_listener(const struct sock_diag_tcp *socket, void *arg) {
     struct holder *holder = arg;
     if (socket->inode == 0) return true;
@@ -333,4 +343,25 @@ void procinfo_port_holder(int port, char *out, size_t size) {
     }
     read_name(holder.pid, name, sizeof name);
     snprintf(out, size, "%s (pid %d)", name, holder.pid);
+}
+
+// Two lines "Tcp:" of /proc/net/snmp: the names, then the values in the same order.
+int procinfo_tcp_counts(uint64_t *out_accepted, uint64_t *out_reset) {
+    char text[8192], *names_at, *values_at, *name_rest, *value_rest;
+    *out_accepted = *out_reset = 0;
+    ssize_t n = fd_read_file("/proc/net/snmp", text, sizeof text);
+    if (n < 0) return (int)n;
+    char *names = strstr(text, "\nTcp: "), *values = names == NULL ? NULL : strstr(names + 1, "\nTcp: ");
+    if (values == NULL) return -EPROTO;
+    names[strcspn(names + 1, "\n") + 1] = '\0';
+    values[strcspn(values + 1, "\n") + 1] = '\0';
+    names_at = strtok_r(names + 1, " ", &name_rest);
+    values_at = strtok_r(values + 1, " ", &value_rest);
+    while (names_at != NULL && values_at != NULL) {
+        if (strcmp(names_at, "PassiveOpens") == 0) *out_accepted = strtoull(values_at, NULL, 10);
+        if (strcmp(names_at, "EstabResets") == 0) *out_reset = strtoull(values_at, NULL, 10);
+        names_at = strtok_r(NULL, " ", &name_rest);
+        values_at = strtok_r(NULL, " ", &value_rest);
+    }
+    return 0;
 }

@@ -25,6 +25,8 @@ bool procinfo_catches(pid_t pid, int signo);  // SigCgt has it; false when unkno
 // True when every thread of the process is stopped (T, under a tracer t) or has ended; false when one cannot be read.
 bool procinfo_all_stopped(pid_t pid);
 
+// Calls `each` for every process that is visible here, zombies included. Stops when it returns false.
+void procinfo_each(bool (*each)(pid_t pid, void *arg), void *arg);
 // Calls `each` for the pids of a process group (the leader need not live), zombies included. Stops when it returns false.
 void procinfo_group_each(pid_t pgrp, bool (*each)(pid_t pid, void *arg), void *arg);
 // The same for many groups: one reading of /proc, then answers from it.
@@ -48,6 +50,11 @@ int procinfo_fd_flags(pid_t pid, int fd);
 
 // Out-of-memory kills in this process's memory cgroup so far (v2 memory.events, v1 memory.oom_control), or -1 when unknown.
 long procinfo_oom_kills(void);
+// TCP connections accepted (PassiveOpens) and reset while open (EstabResets) in this network namespace so far. 0 or -errno.
+int procinfo_tcp_counts(uint64_t *out_accepted, uint64_t *out_reset);
+// The part of the last 10 s, in percent, in which something that could run had to wait for a processor, as in `file`
+// (/proc/pressure/cpu, or NULL for that); -1 when unknown.
+int procinfo_cpu_pressure(const char *file);
 // Who listens on this TCP port: "nginx (pid 812)" in `out`; "a process that is not visible from here (uid 0)" when it
 // belongs to another user or pid namespace; "" when nobody does.
 void procinfo_port_holder(int port, char *out, size_t size);

@@ -9,16 +9,18 @@
 #include <linux/netlink.h>
 #include <linux/rtnetlink.h>
 #include <linux/sock_diag.h>
-#include <netinet/tcp.h>
+#include <linux/tcp.h>  // the kernel's own: libc's struct tcp_info ends earlier
 #include <string.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
 #include "fd.h"
 
-// Bits 1 to 12, which every kernel has. Bit 13 asks newer ones for sockets that are bound and no more.
-#define STATES_ALL (((1U << 13) - 1) & ~1U)
-#define STATES_LISTEN (1U << TCP_LISTEN)
+// Bits 1 to 12, which every kernel has. Bit 13 asks newer ones for sockets that are bound and no more. The states' names of netinet/tcp.h
+// cannot be had together with the headers above. Those in TIME_WAIT belong to nobody and can be tens of thousands.
+enum { STATE_TIME_WAIT = 6, STATE_LISTEN = 10 };
+#define STATES_ALL (((1U << 13) - 1) & ~1U & ~(1U << STATE_TIME_WAIT))
+#define STATES_LISTEN (1U << STATE_LISTEN)
 
 // The kernel sends no datagram larger than the reader's buffer, or than 8 KB before it knows that.
 #define DATAGRAM_SIZE 8192
@@ -59,6 +61,7 @@ static void read_info(const struct nlmsghdr *header, struct sock_diag_tcp *out) 
         memcpy(&info, RTA_DATA(attr), len < sizeof info ? len : sizeof info);
         out->last_received_ms = info.tcpi_last_data_recv;
         out->last_sent_ms = info.tcpi_last_data_sent;
+        out->bytes_sent = info.tcpi_bytes_sent;
     }
 }
 
@@ -75,7 +78,7 @@ static enum dump_next on_socket(struct dump *dump, const struct nlmsghdr *header
         .send_queue = body->idiag_wqueue,
     };
     if (dump->local_port && socket.local_port != dump->local_port) return DUMP_MORE;
-    if (socket.state != TCP_LISTEN) read_info(header, &socket);
+    if (socket.state != STATE_LISTEN) read_info(header, &socket);
     return dump->each(&socket, dump->arg) ? DUMP_MORE : DUMP_STOPPED;
 }
 

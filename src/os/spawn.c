@@ -36,6 +36,7 @@ const char *const spawn_stage_text[SPAWN_STAGE_COUNT] = {
 struct child {
     const struct spawn *spawn;
     int listener_channel;  // write end; -1 without a listener
+    int directory, program;  // duplicates out of the way of the targets; 0 = none
     enum spawn_stage stage;
     int error;
 };
@@ -50,6 +51,8 @@ static int child_fds(struct child *child) {
         child->listener_channel = fcntl(child->listener_channel, F_DUPFD_CLOEXEC, above);
         if (child->listener_channel < 0) return -errno;
     }
+    if (spawn->directory_fd > 0 && (child->directory = fcntl(spawn->directory_fd, F_DUPFD_CLOEXEC, above)) < 0) return -errno;
+    if (spawn->program_fd > 0 && (child->program = fcntl(spawn->program_fd, F_DUPFD_CLOEXEC, above)) < 0) return -errno;
     for (int i = 0; i < SPAWN_FD_MAX; i++) {
         parked[i] = -1;
         if (spawn->fd_source[i] < 0) continue;
@@ -117,7 +120,7 @@ static int child_prepare(struct child *child) {
     child->stage = SPAWN_STAGE_USER;
     if ((r = child_user(spawn)) != 0) return r;
     child->stage = SPAWN_STAGE_DIRECTORY;
-    if (spawn->directory != NULL && chdir(spawn->directory) != 0) return -errno;
+    if (child->directory > 0 ? fchdir(child->directory) != 0 : spawn->directory != NULL && chdir(spawn->directory) != 0) return -errno;
     child->stage = SPAWN_STAGE_EXEC;
     return 0;
 }
@@ -129,7 +132,10 @@ __attribute__((no_sanitize_address)) static int child_main(void *arg) {
         sigset_t none;
         sigemptyset(&none);
         sigprocmask(SIG_SETMASK, &none, NULL);
-        execve(child->spawn->path, child->spawn->argv, child->spawn->envp);
+        if (child->program > 0)
+            syscall(SYS_execveat, child->program, "", child->spawn->argv, child->spawn->envp, AT_EMPTY_PATH);
+        else
+            execve(child->spawn->path, child->spawn->argv, child->spawn->envp);
         child->error = -errno;
     }
     _exit(127);

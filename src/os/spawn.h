@@ -34,6 +34,8 @@ struct spawn {
     const char *path;
     char *const *argv, *const *envp;
     const char *directory;  // NULL = stay
+    int directory_fd;       // the same, by a descriptor; 0 = by its path
+    int program_fd;         // instead of `path`, for an executable that is no script; 0 = by its path
     int fd_source[SPAWN_FD_MAX], fd_target[SPAWN_FD_MAX];  // source -1 = unused
     bool new_session;
     bool set_user, no_new_privs;

@@ -431,13 +431,21 @@ static long walk_step(uint32_t index, void *arg) {
     return 1;
 }
 
+__noinline int wake(void) {
+    uint64_t nothing = 0;
+    return bpf_ringbuf_output(&wakes, &nothing, sizeof nothing, BPF_RB_FORCE_WAKEUP) == 0;
+}
+
 // How many sockets are in the group, to tell strangers by.
 static __always_inline void note_members(uint32_t slot) {
     uint64_t address = memory.seat[within(slot)].address;
     if (!CAN_LOOK || address == 0) return;
     uint64_t group = (uint64_t)READ(struct sock, address, sk_reuseport_cb);
     uint32_t members = group != 0 ? READ(struct sock_reuseport, group, num_socks) : 0;
-    if (memory.members != members) memory.members = members;
+    uint32_t before = memory.members;
+    if (before == members) return;
+    memory.members = members;
+    if (before != 0 && before < members) wake();
 }
 
 __noinline int give_to_any(struct sk_reuseport_md *ctx, uint32_t current, uint32_t event) {
@@ -545,9 +553,9 @@ struct round {
 
 // The longest waiting connection is known by the address of its request and the client's port: the address alone is used
 // again at once. Found twice, it has waited for a tick or more, and so long nothing was accepted.
-static long look_at_slot(uint32_t slot, void *arg) {
+static long look_at(uint32_t position, void *arg) {
     struct round *round = arg;
-    slot = within(slot);
+    uint32_t slot = slot_at(&memory.bank[memory.current & 1], position);
     uint64_t address = memory.seat[slot].address;
     if (address == 0) return 0;
     uint64_t head = as_number(READ(struct inet_connection_sock, address, icsk_accept_queue.rskq_accept_head), &memory.number[0]);
@@ -563,9 +571,9 @@ static long look_at_slot(uint32_t slot, void *arg) {
 static int on_tick(void *map, uint32_t *key, struct watch *watch) {
     struct round round = {.busy = UNKNOWN(0), .stuck = UNKNOWN(0)};
     memory.watching = 0;  // before looking: who comes after that starts the timer
-    bpf_loop(memory.slots, look_at_slot, &round, 0);
+    bpf_loop(memory.bank[memory.current & 1].members, look_at, &round, 0);
     if (round.busy) watch_on(watch);
-    if (round.stuck) bpf_ringbuf_output(&wakes, &round, sizeof round, BPF_RB_FORCE_WAKEUP);
+    if (round.stuck) wake();
     return 0;
 }
 

@@ -46,22 +46,22 @@ void steering_close(struct steering *steering) {
     free(steering);
 }
 
-// Consumes the descriptors.
-static int make(struct steering **out, int fds_take[static STEERING_FD_COUNT], struct pando_error *error) {
+// Consumes the descriptors. NULL: no memory.
+static struct steering *take_fds(int fds_take[static STEERING_FD_COUNT]) {
     struct steering *steering = calloc(1, sizeof *steering);
-    if (steering == NULL) {
-        for (int i = 0; i < STEERING_FD_COUNT; i++) fd_close(&fds_take[i]);
-        return error_set(error, ENOMEM, "steering");
+    for (int i = 0; i < STEERING_FD_COUNT; i++) {
+        if (steering != NULL)
+            steering->fd[i] = fd_take(&fds_take[i]);
+        else
+            fd_close(&fds_take[i]);
     }
-    for (int i = 0; i < STEERING_FD_COUNT; i++) steering->fd[i] = fd_take(&fds_take[i]);
+    return steering;
+}
+
+static int map_memory(struct steering *steering, struct pando_error *error) {
     void *memory = mmap(NULL, memory_size(), PROT_READ | PROT_WRITE, MAP_SHARED, steering->fd[STEERING_FD_MEMORY], 0);
-    if (memory == MAP_FAILED) {
-        int r = error_set(error, errno, "mapping the memory of the steering program");
-        steering_close(steering);
-        return r;
-    }
+    if (memory == MAP_FAILED) return error_set(error, errno, "mapping the memory of the steering program");
     steering->memory = memory;
-    *out = steering;
     return 0;
 }
 
@@ -69,10 +69,14 @@ int steering_open(struct steering **out, const struct steering_options *options,
     if (options->slots == 0 || options->slots > STEERING_SLOT_MAX)
         return error_say(error, EINVAL, "steering has room for 1 to %d slots, not %u", STEERING_SLOT_MAX, options->slots);
     int fds[STEERING_FD_COUNT];
-    struct steering *steering;
     int r = steering_load(options->slots, fds, error);
-    if (r == 0) r = make(&steering, fds, error);
     if (r != 0) return r;
+    struct steering *steering = take_fds(fds);
+    if (steering == NULL) return error_set(error, ENOMEM, "steering");
+    if ((r = map_memory(steering, error)) != 0) {
+        steering_close(steering);
+        return r;
+    }
     struct steering_memory *memory = steering->memory;
     memory->magic = STEERING_MEMORY_MAGIC;
     memory->version = STEERING_MEMORY_VERSION;
@@ -86,15 +90,29 @@ int steering_open(struct steering **out, const struct steering_options *options,
     return 0;
 }
 
+static bool is_ours(const struct steering_memory *memory) {
+    return memory->magic == STEERING_MEMORY_MAGIC && memory->version == STEERING_MEMORY_VERSION && memory->size == sizeof *memory;
+}
+
+// A socket can have a place in one map alone.
+static int refuse(struct steering *steering, struct pando_error *error) {
+    for (uint32_t slot = 0; slot < STEERING_SLOT_MAX; slot++) bpf_map_delete_elem(steering->fd[STEERING_FD_SOCKETS], &slot);
+    steering_close(steering);
+    return error_say(error, EPROTO, "the steering program in force is another version's");
+}
+
 int steering_import(struct steering **out, int fds_take[static STEERING_FD_COUNT], struct pando_error *error) {
-    struct steering *steering;
-    int r = make(&steering, fds_take, error);
-    if (r != 0) return r;
-    const struct steering_memory *memory = steering->memory;
-    if (memory->magic != STEERING_MEMORY_MAGIC || memory->version != STEERING_MEMORY_VERSION || memory->size != sizeof *memory) {
+    struct bpf_map_info info = {0};
+    uint32_t size = sizeof info;
+    struct steering *steering = take_fds(fds_take);
+    if (steering == NULL) return error_set(error, ENOMEM, "steering");
+    int r = bpf_obj_get_info_by_fd(steering->fd[STEERING_FD_MEMORY], &info, &size);
+    if (r == 0 && info.value_size != sizeof(struct steering_memory)) return refuse(steering, error);
+    if ((r = map_memory(steering, error)) != 0) {
         steering_close(steering);
-        return error_say(error, EPROTO, "the steering program in force is another version's");
+        return r;
     }
+    if (!is_ours(steering->memory)) return refuse(steering, error);
     *out = steering;
     return 0;
 }
@@ -204,12 +222,16 @@ int steering_add(struct steering *steering, unsigned slot, int fd, struct pando_
 }
 
 void steering_remove(struct steering *steering, unsigned slot) {
-    assert(slot < steering->memory->slots);
-    steering->memory->weight[slot] = 0;
-    steering->memory->cookie[slot] = 0;
-    steering_bank_turn(steering->memory);
+    struct steering_memory *memory = steering->memory;
+    assert(slot < memory->slots);
+    bool was_there = memory->cookie[slot] != 0 || memory->weight[slot] != 0;
+    memory->cookie[slot] = 0;
+    memory->weight[slot] = 0;
+    if (was_there) steering_bank_turn(memory);
+    memory->members = 0;  // of before: the next connection tells
     bpf_map_delete_elem(steering->fd[STEERING_FD_SOCKETS], &(uint32_t){slot});
-    steering->memory->seat[slot].address = 0;
+    memory->seat[slot].address = memory->head[slot] = 0;
+    memory->waits[slot] = 0;
 }
 
 // ---- policy's knobs
@@ -326,6 +348,7 @@ struct steering_counts steering_counts(const struct steering *steering, unsigned
         .by_cookie = tally->chosen[STEERING_ACK],
         .moved_in = tally->moved_in,
         .moved_out = tally->moved_out,
+        .counted = steering->memory->counts != 0,
         .opened = tally->opened,
         .cut = tally->cut,
         .live = steering->memory->seat[slot].live,

@@ -53,18 +53,20 @@ struct steering_counts {
     uint64_t chosen;               // at a SYN, whether or not a connection came of it
     uint64_t by_cookie;            // again, at the ACK that returned a SYN cookie (or at a stray ACK)
     uint64_t moved_in, moved_out;  // from queue to queue
+    bool counted;                  // the rest is known here; else 0
     uint64_t opened;               // connections made, and of these
-    uint64_t cut;                  // those that ended otherwise than by the worker's close or shutdown; 0 when not counted
-    int live;                      // the worker has not closed yet, queued ones included; 0 when not counted
+    uint64_t cut;                  // those that ended otherwise than by the worker's close or shutdown
+    int live;                      // the worker has not closed yet, queued ones included
 };
 
 // Whether all this works here: loads and attaches the program, and takes it off again (some 0.1 s). 0 or -errno with the sentence.
 int steering_probe(struct pando_error *error);
 
 int steering_open(struct steering **out, const struct steering_options *options, struct pando_error *error);
-// Goes on with what another process opened. Consumes the descriptors (-1 = none), on failure too; -EPROTO: another
-// version's. Traffic is not disturbed. Afterwards steering_add each socket again, before anybody calls listen on it, and
-// steering_remove the slots that are no more: that finishes what was interrupted.
+// Goes on with what another process opened. Consumes the descriptors (-1 = none), on failure too. Traffic is not disturbed.
+// Afterwards steering_add each socket again, before anybody calls listen on it, and steering_remove the slots that are no
+// more: that finishes what was interrupted. -EPROTO: another version's. Its sockets are out of it then, so that another
+// steering can have them; until they are added to one the kernel's hash chooses.
 int steering_import(struct steering **out, int fds_take[static STEERING_FD_COUNT], struct pando_error *error);
 void steering_export(const struct steering *steering, int out_fds[static STEERING_FD_COUNT]);  // borrowed; -1 = none
 // The kernel goes on steering as it was told last, by the sockets alone; it counts and watches only while a duplicate of the
@@ -99,6 +101,7 @@ int steering_move_queue(struct steering *steering, unsigned slot, int fd, unsign
 // steering_wake_fd readable when a connection was found waiting at the head of the same queue twice: nothing was accepted
 // there for as long (to twice as long). Again at 2, 4, 8 ... times that, while it lasts. 0: no more. -EOPNOTSUPP.
 int steering_watch(struct steering *steering, uint64_t patience_ns);
+// It becomes readable for that, and when the group has got more sockets: time to ask for strangers.
 int steering_wake_fd(const struct steering *steering);  // borrowed; poll it, then steering_wake_take
 void steering_wake_take(struct steering *steering);     // not readable any more; look at the slots after this
 // For how long at least the slot's longest waiting connection has waited by the latest look, in steps of the patience.

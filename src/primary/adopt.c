@@ -112,6 +112,8 @@ static void adopt_rest(struct primary *primary, struct link_event *event) {
     if (message->verb == KEEPER_HELD && event->fd[0] >= 0) {
         if (message->kind == HELD_SOCKET)
             listeners_adopt(&primary->pool.listeners, message->key, fd_take(&event->fd[0]));
+        else if (message->kind == HELD_LAUNCH || message->kind == HELD_DIRECTORY || message->kind == HELD_PROGRAM)
+            generations_adopt(&primary->pool.generations, (enum held_kind)message->kind, message->key, fd_take(&event->fd[0]));
         else if (message->kind == HELD_STEERING)
             steer_adopt(&primary->pool.listeners, message->key, fd_take(&event->fd[0]));
         else if (message->kind == HELD_OUTPUT || message->kind == HELD_READY_PIPE || message->kind == HELD_CHANNEL)

@@ -14,14 +14,17 @@
 #include "buf.h"
 #include "clock.h"
 #include "fd.h"
+#include "json_text.h"
 #include "log.h"
 #include "primary.h"
+#include "reload.h"
+#include "rollout.h"
 #include "status.h"
 
 enum { CLIENT_MAX = 128, REQUEST_MAX = 64 * 1024, FOLLOW_QUEUE_MAX = 1 << 20, LINES_DEFAULT = 1000, LINES_MAX = 100000 };
 #define HALF_LINE_MS 10000
 
-enum waiting { WAITING_NOT, WAITING_SCALE, WAITING_RESTART, WAITING_STOP };
+enum waiting { WAITING_NOT, WAITING_SCALE, WAITING_RESTART, WAITING_STOP, WAITING_TURN, WAITING_RELOAD, WAITING_ROLLBACK };
 
 struct client {
     uv_pipe_t pipe;
@@ -31,6 +34,9 @@ struct client {
     struct buf in;
     enum waiting waiting;
     int number;  // what the answer to a wish names
+    json_t *request;  // owned; a reload that waits for its turn
+    uint32_t serial;  // of the roll-out that is waited for
+    bool served;      // that one has come to its good end; its old workers may still be leaving
     bool follows, closing;
     int open_handles;
     unsigned long lost;
@@ -102,6 +108,7 @@ static void on_closed(uv_handle_t *handle) {
     *link = client->next;
     client->control->count--;
     buf_deinit(&client->in);
+    json_decref(client->request);
     free(client);
 }
 
@@ -191,10 +198,13 @@ static void verb_scale(struct client *client, const json_t *request) {
 static void verb_restart(struct client *client, const json_t *request) {
     struct primary *primary = client->control->primary;
     const json_t *slot = json_object_get(request, "slot");
-    uint32_t end = primary->pool.record->slot_end;
     if (busy_with_the_end(client, "restart")) return;
-    bool known = slot == NULL || (json_is_integer(slot) && json_integer_value(slot) >= 0 && json_integer_value(slot) < end &&
-                                  primary->pool.worker[json_integer_value(slot)].record->wanted);
+    if (rollout_runs(&primary->pool)) {
+        send_error(client, 1, "restart: a reload is under way: it replaces all workers anyway");
+        return;
+    }
+    bool known = slot == NULL || (json_is_integer(slot) && json_integer_value(slot) >= 0 &&
+                                  json_integer_value(slot) < primary->pool.record->wanted);
     if (!known) {
         char *text = json_dumps(slot, JSON_COMPACT | JSON_ENCODE_ANY);
         send_error(client, 2, "restart: no slot %.40s: `pando status` lists them", text != NULL ? text : "");
@@ -205,6 +215,42 @@ static void verb_restart(struct client *client, const json_t *request) {
     client->number = slot != NULL ? 1 : (int)primary->pool.record->wanted;
     log_info("restarting %s", slot != NULL ? "one worker" : "all workers, one after the other");
     pool_restart(&primary->pool, slot != NULL ? (int)json_integer_value(slot) : -1);
+    primary_wake(primary);
+}
+
+static void verb_reload(struct client *client, const json_t *request) {
+    struct primary *primary = client->control->primary;
+    if (busy_with_the_end(client, "reload")) return;
+    if (json_is_true(json_object_get(request, "abort")) && rollout_runs(&primary->pool))
+        rollout_abort(&primary->pool, "cancelled: another reload was asked for");
+    client->request = json_deep_copy(request);
+    client->waiting = WAITING_TURN;
+    primary_wake(primary);
+}
+
+static void verb_rollback(struct client *client, const json_t *request) {
+    struct primary *primary = client->control->primary;
+    struct pando_error error = {0};
+    (void)request;
+    if (busy_with_the_end(client, "rollback")) return;
+    if (rollout_runs(&primary->pool)) {
+        rollout_abort(&primary->pool, "cancelled: a rollback was asked for");
+    } else if (rollout_back(&primary->pool, &error) != 0) {
+        send_error(client, 1, "rollback: %s", error.text);
+        return;
+    }
+    client->waiting = WAITING_ROLLBACK;
+    client->served = false;
+    client->serial = primary->pool.record->rollout.serial;
+    primary_wake(primary);
+}
+
+// For whoever asked for a reload and lost the primary that did it.
+static void verb_rollout(struct client *client, const json_t *request) {
+    struct primary *primary = client->control->primary;
+    (void)request;
+    client->waiting = WAITING_RELOAD;
+    client->serial = primary->pool.record->rollout.serial;
     primary_wake(primary);
 }
 
@@ -219,13 +265,7 @@ static void verb_stop(struct client *client, const json_t *request) {
 }
 
 static void add_line(void *lines, const char *line, size_t len) {
-    json_t *text = json_stringn(line, len);
-    if (text == NULL) {  // not UTF-8
-        char *escaped = malloc(len * 6 + 1);
-        size_t size = escaped == NULL ? 0 : log_json_escape(line, len, escaped, len * 6 + 1);
-        text = json_stringn(escaped, size);
-        free(escaped);
-    }
+    json_t *text = json_text(line, len);
     if (text != NULL) json_array_append_new(lines, text);
 }
 
@@ -251,7 +291,8 @@ static const struct {
     void (*run)(struct client *client, const json_t *request);
 } verbs[] = {
     {"status", verb_status}, {"info", verb_info}, {"ping", verb_ping}, {"scale", verb_scale},
-    {"restart", verb_restart}, {"stop", verb_stop}, {"logs", verb_logs},
+    {"restart", verb_restart}, {"stop", verb_stop}, {"logs", verb_logs}, {"reload", verb_reload},
+    {"rollback", verb_rollback}, {"rollout", verb_rollout},
 };
 
 static void on_request(struct client *client, const char *line, size_t len) {
@@ -382,8 +423,45 @@ struct control *control_open(struct primary *primary, int listener_take) {
 
 // ---- wishes that come true
 
+// One reload at a time: the others wait.
+static bool take_turn(struct client *client) {
+    struct primary *primary = client->control->primary;
+    struct pando_error error = {0};
+    if (rollout_runs(&primary->pool) || !pool_is_restarted(&primary->pool)) return false;
+    int r = reload_begin(primary, client->request, &error);
+    json_decref(client->request);
+    client->request = NULL;
+    if (r != 0) {
+        send_error(client, r == -EINVAL ? 2 : 1, "reload: %s", error.text);
+        return true;
+    }
+    client->waiting = WAITING_RELOAD;
+    client->served = false;
+    client->serial = primary->pool.record->rollout.serial;
+    return false;
+}
+
+static bool answer_reload(struct client *client) {
+    struct primary *primary = client->control->primary;
+    const struct record_rollout *rollout = &primary->pool.record->rollout;
+    bool back = client->waiting == WAITING_ROLLBACK, mine = rollout->serial == client->serial;
+    if (!mine && client->served)
+        send_result(client, reload_done_json(primary));
+    else if (!mine)
+        send_error(client, 1, "another reload came in between");
+    else if (back ? rollout_runs(&primary->pool) : !rollout_is_over(&primary->pool))
+        return false;
+    else if (rollout->failed && !back)
+        send_json(client, reload_failed_json(primary));
+    else
+        send_result(client, reload_done_json(primary));
+    return true;
+}
+
 static bool answer_wish(struct client *client) {
     struct pool *pool = &client->control->primary->pool;
+    if (!pool->record->stopping && client->waiting == WAITING_TURN) return take_turn(client);
+    if (!pool->record->stopping && (client->waiting == WAITING_RELOAD || client->waiting == WAITING_ROLLBACK)) return answer_reload(client);
     if (client->waiting == WAITING_SCALE && (int)pool->record->wanted != client->number)
         send_error(client, 1, "scale: another scale came in between");
     else if (client->waiting == WAITING_SCALE && pool_is_scaled(pool))
@@ -399,14 +477,28 @@ static bool answer_wish(struct client *client) {
     return true;
 }
 
+// Before anybody may begin another one.
+static void note_served(struct control *control) {
+    const struct pool *pool = &control->primary->pool;
+    for (struct client *client = control->first; client != NULL; client = client->next)
+        client->served |= client->serial == pool->record->rollout.serial && !rollout_runs(pool) && !pool->record->rollout.failed;
+}
+
 void control_on_changed(struct control *control) {
     struct client *next;
+    if (control != NULL) note_served(control);
     for (struct client *client = control == NULL ? NULL : control->first; client != NULL; client = next) {
         next = client->next;
         if (client->closing || client->waiting == WAITING_NOT || !answer_wish(client)) continue;
         client->waiting = WAITING_NOT;
         take_lines(client);
     }
+}
+
+void control_progress(struct control *control, const char *line) {
+    for (struct client *client = control == NULL ? NULL : control->first; client != NULL; client = client->next)
+        if (!client->closing && (client->waiting == WAITING_RELOAD || client->waiting == WAITING_ROLLBACK))
+            send_json(client, json_pack("{s:o}", "progress", json_text(line, strlen(line))));
 }
 
 void control_follow(void *arg, const char *line, size_t len) {

@@ -12,3 +12,4 @@ void control_on_changed(struct control *control);  // answers those whose wish h
 void control_follow(void *control, const char *line, size_t len);  // one line of output, for who follows the log
 // The instance is over. Who asked for the end is answered, and hears the connection close when the last process has gone.
 void control_finish(struct control *control, const char *why);
+void control_progress(struct control *control, const char *line);  // of a roll-out, for who asked for it

@@ -54,7 +54,7 @@ static void closed(struct courier *courier, int why) {
     message_channel_close(courier->channel);
     courier->channel = NULL;
     const struct courier_events *events = events_of(courier);
-    if (why != 0) log_warn("worker %d: its channel is closed: it sent what is no message", courier->seen->worker->slot);
+    if (why != 0) log_warn("worker %d: its channel is closed: it sent what is no message", worker_number(courier->seen->worker));
     if (events->on_closed != NULL) events->on_closed(courier->seen, why);
 }
 

@@ -26,6 +26,8 @@
 #include "notify.h"
 #include "orphan.h"
 #include "procinfo.h"
+#include "reload.h"
+#include "rollout.h"
 #include "str.h"
 #include "turn.h"
 #include "watches.h"
@@ -45,6 +47,11 @@ static void on_started(void *arg, struct worker *worker, struct pool_fds *fds) {
 static void on_ended(void *arg, struct worker *worker) { watches_end(arg, worker); }
 static bool on_draining(void *arg, struct worker *worker) { return watches_drain(arg, worker); }
 static void on_changed(void *arg) { primary_wake(arg); }
+
+static void on_progress(void *arg, const char *line) {
+    struct primary *primary = arg;
+    control_progress(primary->control, line);
+}
 
 static const char *on_last_lines(void *arg, const struct worker *worker) {
     const struct primary *primary = arg;
@@ -132,9 +139,12 @@ static void scale_by(struct primary *primary, int change) {
     pool_scale(&primary->pool, workers);
 }
 
-static void restart_by_signal(struct primary *primary) {
-    log_info("HUP: restarting all workers, one after the other");
-    pool_restart(&primary->pool, -1);
+static void reload_by_signal(struct primary *primary) {
+    struct pando_error error = {0};
+    if (rollout_runs(&primary->pool))
+        log_warn("HUP: a reload is under way already");
+    else if (reload_begin(primary, NULL, &error) != 0)
+        log_error("HUP: reload: %s", error.text);
 }
 
 static void on_signal(struct primary *primary, int signo, bool from_kernel) {
@@ -148,7 +158,7 @@ static void on_signal(struct primary *primary, int signo, bool from_kernel) {
             break;
         case SIGHUP:
             if (from_kernel) primary_stop(primary, false);  // the terminal went away
-            else if (!stopping) restart_by_signal(primary);
+            else if (!stopping) reload_by_signal(primary);
             break;
         case SIGUSR1:
             outlet_reopen(primary->output.out);
@@ -223,6 +233,7 @@ static void prepare(struct primary *primary) {
                                               .ended = on_ended,
                                               .draining = on_draining,
                                               .changed = on_changed,
+                                              .progress = on_progress,
                                               .last_lines = on_last_lines,
                                               .finished = on_finished};
     link_init(&primary->link, INHERIT_CHANNEL);

@@ -55,7 +55,7 @@ struct primary {
     struct watch *channel;
     struct watch *notify_socket[LAUNCH_WORKERS_MAX];
     struct primary_worker *worker[LAUNCH_WORKERS_MAX];  // owned; made when a slot first runs
-    struct watch *handed, *queues;
+    struct watch *handed, *wakes;
     int lock, ready, adopted_record;  // descriptors; -1 = none
     pid_t keeper;
     bool changed;      // the pool wants its tick

@@ -17,19 +17,6 @@
 
 enum { CRASH_LOOP_SHOWN = 3 };
 
-// Sockets of this user's that are in a group and not ours take a share of its connections with them.
-static void warn_of_strangers(const struct primary *primary) {
-    for (int a = 0; a < RECORD_ADDRESS_MAX; a++) {
-        struct record_address *at = &primary->pool.record->address[a];
-        char text[ADDRESS_TEXT_SIZE];
-        unsigned strangers = at->used ? steer_strangers(&primary->pool.listeners, a) : 0;
-        if (strangers > 0 && !at->strangers_warned)
-            log_warn("%s: %u sockets that are not Pando's joined it (SO_REUSEPORT, same user): they can take connections away",
-                     address_text(at, text, sizeof text), strangers);
-        at->strangers_warned = strangers > 0;
-    }
-}
-
 static json_t *listen_json(const struct primary *primary) {
     const struct record *record = primary->pool.record;
     json_t *list = json_array();
@@ -82,7 +69,7 @@ static json_t *worker_json(struct primary *primary, uint32_t slot, uint64_t now)
     struct primary_worker *seen = primary->worker[slot];
     struct procinfo info = {0};
     bool runs = worker_runs(worker) && procinfo_read(record->pid, &info) == 0;
-    json_t *json = json_pack("{s:i, s:o, s:s, s:i, s:f, s:i, s:f, s:I, s:o}", "slot", (int)slot, "pid",
+    json_t *json = json_pack("{s:i, s:o, s:s, s:i, s:f, s:i, s:f, s:I, s:o}", "slot", worker_number(worker), "pid",
                              worker_runs(worker) ? json_integer(record->pid) : json_null(), "state",
                              worker_state_name[record->state], "generation", (int)record->generation, "uptime_s",
                              worker_runs(worker) ? (double)(now - record->started_ns) / 1e9 : 0.0, "restarts",
@@ -91,6 +78,7 @@ static json_t *worker_json(struct primary *primary, uint32_t slot, uint64_t now)
                              (json_int_t)info.rss_bytes, "last_exit", last_exit_json(record));
     bool crash_loop = record->failures >= CRASH_LOOP_SHOWN && record->state != WORKER_SERVING;
     if (json != NULL) add_steering(primary, (int)slot, json);
+    if (json != NULL && record->kept) json_object_set_new(json, "kept", json_true());
     if (json != NULL && crash_loop) {
         json_object_set_new(json, "crash_loop", json_integer(record->failures));
         json_object_set_new(json, "last_line", json_string(seen != NULL ? seen->tail : ""));
@@ -98,20 +86,33 @@ static json_t *worker_json(struct primary *primary, uint32_t slot, uint64_t now)
     return json;
 }
 
+// In the order of their numbers, whatever their places.
+static json_t *workers_json(struct primary *primary, uint64_t now) {
+    const struct record *record = primary->pool.record;
+    json_t *workers = json_array();
+    for (uint32_t number = 0; number < LAUNCH_WORKERS_MAX; number++)
+        for (uint32_t i = 0; i < record->slot_end; i++)
+            if (record->worker[i].number == number && (record->worker[i].wanted || record->worker[i].state != WORKER_VACANT))
+                json_array_append_new(workers, worker_json(primary, i, now));
+    return workers;
+}
+
+static json_t *rollout_json(const struct record *record) {
+    static const char *const phase[] = {[ROLLOUT_FORWARD] = "reload", [ROLLOUT_CANARY] = "canary", [ROLLOUT_BACK] = "going back"};
+    if (record->rollout.phase == ROLLOUT_NONE) return json_null();
+    return json_pack("{s:s, s:i, s:i}", "phase", phase[record->rollout.phase], "from", (int)record->rollout.from, "to", (int)record->rollout.target);
+}
+
 json_t *status_json(struct primary *primary) {
     const struct record *record = primary->pool.record;
     uint64_t now = clock_now_ns();
-    json_t *workers = json_array();
-    warn_of_strangers(primary);
-    for (uint32_t i = 0; i < record->slot_end; i++)
-        if (record->worker[i].wanted || record->worker[i].state != WORKER_VACANT)
-            json_array_append_new(workers, worker_json(primary, i, now));
-    json_t *json = json_pack("{s:s, s:i, s:s, s:i, s:i, s:f, s:o, s:o, s:i, s:o}", "name", primary->launch.name, "generation",
+    json_t *workers = workers_json(primary, now);
+    json_t *json = json_pack("{s:s, s:i, s:s, s:i, s:i, s:f, s:o, s:o, s:i, s:o, s:o}", "name", primary->launch.name, "generation",
                              (int)record->generation, "mode", launch_mode_name[record->mode], "wanted", (int)record->wanted, "ready",
                              pool_ready_count(&primary->pool), "uptime_s", (double)(now - record->started_ns) / 1e9, "listen",
                              listen_json(primary), "keeper_pid",
                              primary->keeper_gone ? json_null() : json_integer(primary->keeper), "primary_pid", (int)getpid(),
-                             "workers", workers);
+                             "workers", workers, "rollout", rollout_json(record));
     return json;
 }
 

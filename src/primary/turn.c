@@ -77,22 +77,22 @@ static void on_handed(void *arg, int fd) {
     handed_on_events(&primary->pool.intercept.handed);
 }
 
-static void on_queues(void *arg, int fd) {
+static void on_wakes(void *arg, int fd) {
     struct primary *primary = arg;
     (void)fd;
-    pool_on_queues(&primary->pool);
+    pool_on_wakes(&primary->pool);
 }
 
 int turn_start(struct primary *primary) {
     int channel = fcntl(primary->link.fd, F_DUPFD_CLOEXEC, 0);
-    int queues = fcntl(primary->pool.listeners.queue_epoll, F_DUPFD_CLOEXEC, 0);
+    int wakes = fcntl(primary->pool.listeners.wakes, F_DUPFD_CLOEXEC, 0);
     int handed = fcntl(primary->pool.intercept.handed.epoll, F_DUPFD_CLOEXEC, 0);
     uv_prepare_init(primary->loop, &primary->before_wait);
     uv_timer_init(primary->loop, &primary->timer);
     primary->before_wait.data = primary->timer.data = primary;
     uv_prepare_start(&primary->before_wait, on_before_wait);
     primary->handed = watch_open(primary->loop, handed, on_handed, primary);
-    primary->queues = watch_open(primary->loop, queues, on_queues, primary);
+    primary->wakes = watch_open(primary->loop, wakes, on_wakes, primary);
     primary->channel = watch_open(primary->loop, channel, on_channel, primary);
-    return primary->channel != NULL && primary->handed != NULL && primary->queues != NULL ? 0 : -ENOMEM;
+    return primary->channel != NULL && primary->handed != NULL && primary->wakes != NULL ? 0 : -ENOMEM;
 }

@@ -40,7 +40,7 @@ void watches_add_listener(struct primary *primary, struct worker *worker) {
     if (seen == NULL || worker->listener < 0) return;
     int fd = fcntl(worker->listener, F_DUPFD_CLOEXEC, 0);
     if (fd >= 0) seen->listener = watch_open(primary->loop, fd, on_listener, seen);
-    if (seen->listener == NULL) log_error("worker %d: cannot watch its system calls: %s", worker->slot, strerror(errno));
+    if (seen->listener == NULL) log_error("worker %d: cannot watch its system calls: %s", worker_number(worker), strerror(errno));
 }
 
 // ---- readiness
@@ -93,12 +93,12 @@ static void open_channel(struct primary_worker *seen, int fd_take) {
     enum launch_channel kind = type == SOCK_STREAM ? LAUNCH_CHANNEL_NODE : LAUNCH_CHANNEL_PANDO;
     if (kind == LAUNCH_CHANNEL_PANDO) {
         seen->courier = courier_open(seen, fd_take);
-        if (seen->courier == NULL) log_error("worker %d: cannot watch its channel: out of memory", slot);
+        if (seen->courier == NULL) log_error("worker %d: cannot watch its channel: out of memory", worker_number(seen->worker));
         return;
     }
     seen->channel = worker_channel_open(primary->loop, kind, fd_take, seen->worker->record->token, &primary->channel_memory[slot],
                                         channel_events[kind], seen);
-    if (seen->channel == NULL) log_error("worker %d: cannot watch its channel: out of memory", slot);
+    if (seen->channel == NULL) log_error("worker %d: cannot watch its channel: out of memory", worker_number(seen->worker));
 }
 
 void watches_resume_channels(struct primary *primary) {
@@ -119,8 +119,8 @@ void watches_start(struct primary *primary, struct worker *worker, struct pool_f
     worker->watches = seen;
     seen->tail[0] = '\0';
     pid_t pid = worker->record->pid;
-    if (fds->out >= 0) seen->out = stream_open(&primary->output, primary->loop, worker->slot, pid, false, fd_take(&fds->out), seen->tail);
-    if (fds->err >= 0) seen->err = stream_open(&primary->output, primary->loop, worker->slot, pid, true, fd_take(&fds->err), seen->tail);
+    if (fds->out >= 0) seen->out = stream_open(&primary->output, primary->loop, worker_number(worker), pid, false, fd_take(&fds->out), seen->tail);
+    if (fds->err >= 0) seen->err = stream_open(&primary->output, primary->loop, worker_number(worker), pid, true, fd_take(&fds->err), seen->tail);
     if (fds->ready_pipe >= 0) seen->ready_pipe = watch_open(primary->loop, fd_take(&fds->ready_pipe), on_ready_pipe, seen);
     if (fds->channel >= 0) open_channel(seen, fd_take(&fds->channel));
     watches_add_listener(primary, worker);

@@ -50,6 +50,8 @@ enum held_kind {
     HELD_CHANNEL,        // key = token: the primary's end of a worker's channel
     HELD_CHANNEL_MEMORY,  // memfd: what came through the channels and was not handled yet (primary/worker_channel.h)
     HELD_STEERING,       // key = address << 8 | enum steering_fd: what the kernel steers by
+    HELD_DIRECTORY,      // key = generation: its working directory
+    HELD_PROGRAM,        // key = generation: its executable
     HELD_CLIENT,         // connection of whoever waits for the end: closed by the keeper's own exit, the last of all
 };
 

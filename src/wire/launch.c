@@ -74,6 +74,8 @@ void launch_init(struct launch *launch) {
         .ready_timeout_ns = 60 * CLOCK_S,
         .kill_timeout_ns = 30 * CLOCK_S,
         .stop_signal = SIGTERM,
+        .surge = 1,
+        .stable_ns = 2 * CLOCK_S,
         .intercept = LAUNCH_INTERCEPT_AUTO,
         .rescue_after_ns = 10 * CLOCK_MS,
     };

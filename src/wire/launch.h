@@ -40,6 +40,12 @@ struct launch {
     enum launch_ready ready;
     int ready_fd;
     uint64_t ready_delay_ns, ready_timeout_ns, kill_timeout_ns;
+    uint64_t drain_timeout_ns;  // how long a worker that leaves may take over its connections; 0 = kill_timeout_ns
+    uint32_t surge;             // in a roll-out: workers that start at a time
+    uint64_t stable_ns;         // and how long a new one must have served before an old one leaves
+    uint64_t keep_old_ns;       // the old generation stays, frozen, for a rollback; 0 = it does not
+    bool cooperative;           // on the stop signal the program finishes its connections by itself
+    bool allow_new_address;     // a new generation may listen elsewhere than the old one
     int stop_signal;
     int own_port;  // 0 = none
     enum launch_intercept intercept;
@@ -56,10 +62,11 @@ struct launch {
     size_t group_count;
     char *user;       // owned, may be NULL: as typed
     char *log_file;   // owned, may be NULL; absolute
-    char *directory;  // owned; absolute working directory of the workers
+    char *directory;  // owned; absolute working directory of the workers, symbolic links as given: each generation resolves them anew
     char *home;       // owned; the instance's run-time folder ($PANDO_DIR), absolute
     char **argv;      // owned, NULL-terminated: the command
     char **envp;      // owned, NULL-terminated: the caller's environment with -e applied, Pando's own variables not yet
+    const char *relative_to;  // borrowed, while options are parsed: where relative folders are looked for; NULL = here
     uint64_t nofile_soft, nofile_hard;  // the caller's RLIMIT_NOFILE, which the workers get back
 };
 
@@ -72,6 +79,13 @@ void launch_deinit(struct launch *launch);  // zeroes; half-built is fine
 int launch_parse(struct launch *launch, int argc, char **argv, char *const *environ_base, struct pando_error *error);
 // The option table as help text. `out` gets one line an option.
 void launch_print_options(void (*print)(const char *line));
+// What a next generation may say otherwise: options as for launch_parse (only those that can change while the instance runs)
+// and, behind them, a new command or nothing. Relative folders are looked for in `cwd`. 0 or -EINVAL; `launch` may be half
+// changed then.
+int launch_overlay(struct launch *launch, int argc, char **argv, const char *cwd, struct pando_error *error);
+// Words that the option at `word` takes up, its value included (1 or 2); 0: it is no option, the command begins here.
+int launch_option_words(const char *word);
+void launch_print_overlay_options(void (*print)(const char *line));
 
 int launch_seal(const struct launch *launch);  // new sealed memfd, or -errno
 int launch_load(struct launch *launch, int memfd, struct pando_error *error);  // 0 or -errno; checks everything it reads

@@ -55,7 +55,7 @@ static json_t *launch_pack_groups(const struct launch *launch) {
 static json_t *launch_pack(const struct launch *launch) {
     return json_pack(
         "{s:s, s:I, s:b, s:b, s:b, s:b, s:s, s:i, s:I, s:I, s:I, s:i, s:i, s:s, s:s, s:b, s:I, s:I, s:o, s:o, s:o, s:o, s:o, s:o, s:o, "
-        "s:I, s:I, s:s, s:s, s:b, s:I, s:I, s:s}",
+        "s:I, s:I, s:s, s:s, s:b, s:I, s:I, s:I, s:i, s:I, s:I, s:b, s:b, s:s}",
         "name", launch->name, "workers", (json_int_t)launch->workers, "detach", launch->detach, "fail_fast", launch->fail_fast, "pin",
         launch->pin, "has_user", launch->has_user, "ready", launch_ready_name[launch->ready], "ready_fd", launch->ready_fd,
         "ready_delay_ns", (json_int_t)launch->ready_delay_ns, "ready_timeout_ns", (json_int_t)launch->ready_timeout_ns, "kill_timeout_ns",
@@ -67,6 +67,8 @@ static json_t *launch_pack(const struct launch *launch) {
         launch_pack_list(launch->envp), "nofile_soft", (json_int_t)launch->nofile_soft, "nofile_hard", (json_int_t)launch->nofile_hard,
         "balance", launch_balance_name[launch->balance], "mode", launch_mode_name[launch->mode], "no_rescue", launch->no_rescue,
         "rescue_after_ns", (json_int_t)launch->rescue_after_ns, "hang_timeout_ns", (json_int_t)launch->hang_timeout_ns,
+        "drain_timeout_ns", (json_int_t)launch->drain_timeout_ns, "surge", (int)launch->surge, "stable_ns", (json_int_t)launch->stable_ns,
+        "keep_old_ns", (json_int_t)launch->keep_old_ns, "cooperative", launch->cooperative, "allow_new_address", launch->allow_new_address,
         "channel", launch_channel_name[launch->channel]);
 }
 
@@ -138,7 +140,8 @@ static bool launch_unpack_groups(const json_t *array, struct launch *launch) {
 // What json_unpack fills before anything is believed; pointers are borrowed from the document.
 struct launch_document {
     const char *name, *ready, *intercept, *log_format, *balance, *mode, *channel;
-    json_int_t rescue_after_ns, hang_timeout_ns;
+    json_int_t rescue_after_ns, hang_timeout_ns, drain_timeout_ns, stable_ns, keep_old_ns;
+    int surge, cooperative, allow_new_address;
     json_int_t workers, ready_delay_ns, ready_timeout_ns, kill_timeout_ns, uid, gid, nofile_soft, nofile_hard;
     int no_rescue, detach, fail_fast, pin, has_user, log_is_terminal, ready_fd, stop_signal, own_port;
     json_t *groups, *user, *log_file, *directory, *home, *argv, *envp;
@@ -148,7 +151,7 @@ static int launch_read_document(json_t *root, struct launch_document *out, json_
     return json_unpack_ex(
         root, json_error, JSON_STRICT,
         "{s:s, s:I, s:b, s:b, s:b, s:b, s:s, s:i, s:I, s:I, s:I, s:i, s:i, s:s, s:s, s:b, s:I, s:I, s:o, s:o, s:o, s:o, s:o, "
-        "s:o, s:o, s:I, s:I, s:s, s:s, s:b, s:I, s:I, s:s}",
+        "s:o, s:o, s:I, s:I, s:s, s:s, s:b, s:I, s:I, s:I, s:i, s:I, s:I, s:b, s:b, s:s}",
         "name", &out->name, "workers", &out->workers, "detach", &out->detach, "fail_fast", &out->fail_fast, "pin", &out->pin, "has_user",
         &out->has_user, "ready", &out->ready, "ready_fd", &out->ready_fd, "ready_delay_ns", &out->ready_delay_ns, "ready_timeout_ns",
         &out->ready_timeout_ns, "kill_timeout_ns", &out->kill_timeout_ns, "stop_signal", &out->stop_signal, "own_port", &out->own_port,
@@ -156,7 +159,9 @@ static int launch_read_document(json_t *root, struct launch_document *out, json_
         &out->gid, "groups", &out->groups, "user", &out->user, "log_file", &out->log_file, "directory", &out->directory, "home", &out->home,
         "argv", &out->argv, "envp", &out->envp, "nofile_soft", &out->nofile_soft, "nofile_hard", &out->nofile_hard,
         "balance", &out->balance, "mode", &out->mode, "no_rescue", &out->no_rescue, "rescue_after_ns", &out->rescue_after_ns,
-        "hang_timeout_ns", &out->hang_timeout_ns, "channel", &out->channel);
+        "hang_timeout_ns", &out->hang_timeout_ns, "drain_timeout_ns", &out->drain_timeout_ns, "surge", &out->surge, "stable_ns",
+        &out->stable_ns, "keep_old_ns", &out->keep_old_ns, "cooperative", &out->cooperative, "allow_new_address", &out->allow_new_address,
+        "channel", &out->channel);
 }
 
 static bool launch_unpack_choice(const char *const *names, size_t count, const char *text, int *out) {
@@ -167,7 +172,8 @@ static bool launch_unpack_choice(const char *const *names, size_t count, const c
 static bool launch_numbers_valid(const struct launch_document *from) {
     return from->workers >= 0 && from->workers <= LAUNCH_WORKERS_MAX && from->own_port >= 0 && from->own_port <= 65535 &&
            from->stop_signal >= 1 && from->stop_signal <= SIGRTMAX && from->ready_delay_ns >= 0 && from->ready_timeout_ns > 0 &&
-           from->kill_timeout_ns >= 0 && from->rescue_after_ns > 0 && from->hang_timeout_ns >= 0;
+           from->kill_timeout_ns >= 0 && from->drain_timeout_ns >= 0 && from->stable_ns >= 0 && from->keep_old_ns >= 0 && from->surge >= 1 &&
+           from->surge <= LAUNCH_WORKERS_MAX && from->rescue_after_ns > 0 && from->hang_timeout_ns >= 0;
 }
 
 static bool launch_ready_valid(const struct launch *launch) {
@@ -205,6 +211,12 @@ static void launch_unpack_plain(struct launch *launch, const struct launch_docum
     launch->ready_timeout_ns = (uint64_t)from->ready_timeout_ns;
     launch->kill_timeout_ns = (uint64_t)from->kill_timeout_ns;
     launch->stop_signal = from->stop_signal;
+    launch->drain_timeout_ns = (uint64_t)from->drain_timeout_ns;
+    launch->surge = (uint32_t)from->surge;
+    launch->stable_ns = (uint64_t)from->stable_ns;
+    launch->keep_old_ns = (uint64_t)from->keep_old_ns;
+    launch->cooperative = from->cooperative;
+    launch->allow_new_address = from->allow_new_address;
     launch->own_port = from->own_port;
     launch->log_is_terminal = from->log_is_terminal;
     launch->no_rescue = from->no_rescue;

@@ -20,6 +20,7 @@ struct launch_option {
     char letter;        // 0 = none
     const char *value;  // what the help calls it; NULL = a flag
     const char *help;   // NULL = hidden
+    bool overlay;       // a next generation may say otherwise
     // `value` is NULL for a flag.
     int (*apply)(struct launch *launch, const struct launch_option *option, const char *value, struct pando_error *error);
 };
@@ -113,6 +114,37 @@ static int apply_kill_timeout(struct launch *launch, const struct launch_option 
     return option_duration(option, value, &launch->kill_timeout_ns, error);
 }
 
+static int apply_drain_timeout(struct launch *launch, const struct launch_option *option, const char *value, struct pando_error *error) {
+    return option_duration(option, value, &launch->drain_timeout_ns, error);
+}
+
+static int apply_cooperative(struct launch *launch, const struct launch_option *option, const char *value, struct pando_error *error) {
+    (void)option, (void)value, (void)error;
+    launch->cooperative = true;
+    return 0;
+}
+
+static int apply_allow_new_address(struct launch *launch, const struct launch_option *option, const char *value, struct pando_error *error) {
+    (void)option, (void)value, (void)error;
+    launch->allow_new_address = true;
+    return 0;
+}
+
+static int apply_surge(struct launch *launch, const struct launch_option *option, const char *value, struct pando_error *error) {
+    long count;
+    int err = option_number(option, value, LAUNCH_WORKERS_MAX, "1 to 1024", &count, error);
+    if (!err) launch->surge = (uint32_t)count;
+    return err;
+}
+
+static int apply_stable(struct launch *launch, const struct launch_option *option, const char *value, struct pando_error *error) {
+    return option_duration(option, value, &launch->stable_ns, error);
+}
+
+static int apply_keep_old(struct launch *launch, const struct launch_option *option, const char *value, struct pando_error *error) {
+    return option_duration(option, value, &launch->keep_old_ns, error);
+}
+
 static int apply_stop_signal(struct launch *launch, const struct launch_option *option, const char *value, struct pando_error *error) {
     int signo = str_parse_signal(value);
     if (signo < 0) return option_refuse(option, value, "no such signal", "a name such as TERM, INT, QUIT or a number", error);
@@ -190,9 +222,20 @@ static int apply_env(struct launch *launch, const struct launch_option *option, 
     return launch_list_add_take(&launch->envp, strdup(value)) ? error_set(error, ENOMEM, "--%s", option->name) : 0;
 }
 
+// As the shell shows it: with the symbolic links that led here.
+static char *launch_current_directory(void) {
+    const char *shown = getenv("PWD");
+    struct stat named, here;
+    bool same = shown && *shown == '/' && stat(shown, &named) == 0 && stat(".", &here) == 0 && named.st_dev == here.st_dev &&
+                named.st_ino == here.st_ino;
+    return same ? strdup(shown) : getcwd(NULL, 0);
+}
+
 static int apply_directory(struct launch *launch, const struct launch_option *option, const char *value, struct pando_error *error) {
-    scoped_str path = realpath(value, NULL);
+    scoped_str here = launch->relative_to ? strdup(launch->relative_to) : launch_current_directory();
+    scoped_str path = NULL;
     struct stat info;
+    if (asprintf(&path, "%s%s%s", *value == '/' || !here ? "" : here, *value == '/' ? "" : "/", value) < 0) path = NULL;
     if (!path || stat(path, &info)) return option_refuse(option, value, strerrordesc_np(errno), "a folder to run in", error);
     if (!S_ISDIR(info.st_mode)) return option_refuse(option, value, "not a folder", "a folder to run in", error);
     char *taken = path;
@@ -245,47 +288,56 @@ static int apply_channel(struct launch *launch, const struct launch_option *opti
 }
 
 static const struct launch_option launch_options[] = {
-    {"workers", 'w', "N|auto", "how many; auto (the default), max or 0: one a core that this process may use", apply_workers},
-    {"instances", 'i', "N|auto", "the same", apply_workers},
-    {"name", 'n', "NAME", "the instance's name; default: that of the script or command", apply_name},
-    {"detach", 'd', NULL, "return once all workers are ready; output goes to the log file", apply_detach},
-    {"env", 'e', "KEY=VALUE", "a variable for the workers; may be repeated, later ones win", apply_env},
-    {"directory", 'C', "DIR", "the folder that the workers run in", apply_directory},
-    {"user", 'u', "USER[:GROUP]", "who the workers run as, by name or number", apply_user},
-    {"ready", 0, "SIGN", "when a worker is ready: listen (default), notify (READY=1), fd=N (a newline), delay=T", apply_ready},
-    {"ready-timeout", 0, "T", "how long that may take (60s)", apply_ready_timeout},
-    {"kill-timeout", 0, "T", "from the stop signal to KILL (30s)", apply_kill_timeout},
-    {"stop-signal", 0, "SIGNAL", "how a worker is told to stop (TERM)", apply_stop_signal},
-    {"fail-fast", 0, NULL, "give up, with exit code 1, when no worker ever becomes ready", apply_fail_fast},
-    {"balance", 0, "auto|rr|random|sticky", "who gets the next connection: the least loaded, in turn, any, by client address", apply_balance},
-    {"balance-mode", 0, "auto|slot|pull", "one socket a worker, steered by eBPF (needs privileges), or one they all pull from", apply_mode},
-    {"rescue-after", 0, "T", "a worker's queue that does not move for so long goes to others (10ms; slot mode)", apply_rescue_after},
-    {"no-rescue", 0, NULL, "leave every connection with the worker it was given to", apply_no_rescue},
-    {"hang-timeout", 0, "T", "replace a worker that takes nothing from its queue for so long (0: never; slot mode)", apply_hang_timeout},
-    {"own-port", 0, "PORT", "worker N gets PORT+N to itself there (debuggers, metrics)", apply_own_port},
-    {"pin", 0, NULL, "bind each worker to one core", apply_pin},
-    {"no-intercept", 0, NULL, "do not share the port: only start, watch and restart", apply_no_intercept},
-    {"log-format", 0, "text|json", "how Pando's own lines look", apply_log_format},
-    {"log-file", 0, "PATH", "append all output to this file", apply_log_file},
-    {"debug-intercept", 0, "auto|read|hand|none", NULL, apply_intercept},
-    {"debug-channel", 0, "none|node|pando", NULL, apply_channel},
+    {"workers", 'w', "N|auto", "how many; auto (the default), max or 0: one a core that this process may use", false, apply_workers},
+    {"instances", 'i', "N|auto", "the same", false, apply_workers},
+    {"name", 'n', "NAME", "the instance's name; default: that of the script or command", false, apply_name},
+    {"detach", 'd', NULL, "return once all workers are ready; output goes to the log file", false, apply_detach},
+    {"env", 'e', "KEY=VALUE", "a variable for the workers; may be repeated, later ones win", true, apply_env},
+    {"directory", 'C', "DIR", "the folder that the workers run in", true, apply_directory},
+    {"user", 'u', "USER[:GROUP]", "who the workers run as, by name or number", false, apply_user},
+    {"ready", 0, "SIGN", "when a worker is ready: listen (default), notify (READY=1), fd=N (a newline), delay=T", true, apply_ready},
+    {"ready-timeout", 0, "T", "how long that may take (60s)", true, apply_ready_timeout},
+    {"kill-timeout", 0, "T", "from the stop signal to KILL (30s)", true, apply_kill_timeout},
+    {"drain-timeout", 0, "T", "how long a leaving worker may take over its connections (--kill-timeout's)", true, apply_drain_timeout},
+    {"cooperative", 0, NULL, "the program finishes its connections on the stop signal: give it at once", true, apply_cooperative},
+    {"surge", 0, "N", "reload: new workers that start at a time (1)", true, apply_surge},
+    {"stable", 0, "T", "reload: how long a new worker must serve before an old one leaves (2s)", true, apply_stable},
+    {"keep-old", 0, "T", "reload: keep the old workers, frozen, for a `pando rollback` at once (0)", true, apply_keep_old},
+    {"allow-new-address", 0, NULL, "reload: the new version may listen elsewhere than the old one", true, apply_allow_new_address},
+    {"stop-signal", 0, "SIGNAL", "how a worker is told to stop (TERM)", true, apply_stop_signal},
+    {"fail-fast", 0, NULL, "give up, with exit code 1, when no worker ever becomes ready", false, apply_fail_fast},
+    {"balance", 0, "auto|rr|random|sticky", "who gets the next connection: the least loaded, in turn, any, by client address", false, apply_balance},
+    {"balance-mode", 0, "auto|slot|pull", "one socket a worker, steered by eBPF (needs privileges), or one they all pull from", false, apply_mode},
+    {"rescue-after", 0, "T", "a worker's queue that does not move for so long goes to others (10ms; slot mode)", false, apply_rescue_after},
+    {"no-rescue", 0, NULL, "leave every connection with the worker it was given to", false, apply_no_rescue},
+    {"hang-timeout", 0, "T", "replace a worker that takes nothing from its queue for so long (0: never; slot mode)", false, apply_hang_timeout},
+    {"own-port", 0, "PORT", "worker N gets PORT+N to itself there (debuggers, metrics)", false, apply_own_port},
+    {"pin", 0, NULL, "bind each worker to one core", true, apply_pin},
+    {"no-intercept", 0, NULL, "do not share the port: only start, watch and restart", false, apply_no_intercept},
+    {"log-format", 0, "text|json", "how Pando's own lines look", false, apply_log_format},
+    {"log-file", 0, "PATH", "append all output to this file", false, apply_log_file},
+    {"debug-intercept", 0, "auto|read|hand|none", NULL, false, apply_intercept},
+    {"debug-channel", 0, "none|node|pando", NULL, false, apply_channel},
 };
 
 #define LAUNCH_OPTION_COUNT (sizeof launch_options / sizeof launch_options[0])
 
-void launch_print_options(void (*print)(const char *line)) {
+static void launch_print(void (*print)(const char *line), bool overlay_only) {
     for (size_t i = 0; i < LAUNCH_OPTION_COUNT; i++) {
         const struct launch_option *option = &launch_options[i];
         char letter[8] = "    ";
         char left[64];
         char line[200];
-        if (!option->help) continue;
+        if (!option->help || (overlay_only && !option->overlay)) continue;
         if (option->letter) snprintf(letter, sizeof letter, "-%c, ", option->letter);
         snprintf(left, sizeof left, "%s--%s %s", letter, option->name, option->value ? option->value : "");
         snprintf(line, sizeof line, "  %-28s%s", left, option->help);
         print(line);
     }
 }
+
+void launch_print_options(void (*print)(const char *line)) { launch_print(print, false); }
+void launch_print_overlay_options(void (*print)(const char *line)) { launch_print(print, true); }
 
 static const char *launch_nearest_option(const char *name) {
     const char *best = NULL;
@@ -310,12 +362,19 @@ static int launch_unknown_option(const char *word, const char *name, struct pand
 struct launch_words {
     int count;
     char **next;
+    bool overlay;  // of a next generation
 };
 
 static char *launch_next_word(struct launch_words *words) {
     if (words->count == 0) return NULL;
     words->count--;
     return *words->next++;
+}
+
+static int launch_check(const struct launch_words *words, const struct launch_option *option, struct pando_error *error) {
+    if (!words->overlay || option->overlay) return 0;
+    return error_say(error, EINVAL, "--%s: is set for as long as the instance runs: %s", option->name,
+                     option->apply == apply_workers ? "`pando scale` changes the number of workers" : "stop it and run it anew to change this");
 }
 
 static int launch_apply(struct launch *launch, const struct launch_option *option, const char *value, struct pando_error *error) {
@@ -331,6 +390,8 @@ static int launch_parse_long(struct launch *launch, const char *word, struct lau
     for (size_t i = 0; i < LAUNCH_OPTION_COUNT; i++) {
         const struct launch_option *option = &launch_options[i];
         if (strcmp(option->name, name) != 0) continue;
+        int err = launch_check(words, option, error);
+        if (err) return err;
         if (option->value) return launch_apply(launch, option, equals ? equals + 1 : launch_next_word(words), error);
         if (equals) return error_say(error, EINVAL, "%s: --%s takes no value", word, name);
         return option->apply(launch, option, NULL, error);
@@ -351,8 +412,10 @@ static int launch_parse_short(struct launch *launch, const char *word, struct la
     for (const char *at = word + 1; *at; at++) {
         const struct launch_option *option = launch_find_letter(*at);
         if (!option) return error_say(error, EINVAL, "-%c: no such option: `pando run --help` lists the options", *at);
+        int err = launch_check(words, option, error);
+        if (err) return err;
         if (option->value) return launch_apply(launch, option, at[1] ? at + 1 : launch_next_word(words), error);
-        int err = option->apply(launch, option, NULL, error);
+        err = option->apply(launch, option, NULL, error);
         if (err) return err;
     }
     return 0;
@@ -382,7 +445,7 @@ static int launch_copy_list(char ***list, char *const *from, struct pando_error 
 }
 
 static int launch_default_directory(struct launch *launch, struct pando_error *error) {
-    if (!launch->directory) launch->directory = getcwd(NULL, 0);
+    if (!launch->directory) launch->directory = launch_current_directory();
     if (!launch->directory) return error_set(error, errno, "the current folder (-C names another one)");
     return 0;
 }
@@ -417,4 +480,32 @@ int launch_parse(struct launch *launch, int argc, char **argv, char *const *envi
     if (!err) err = launch_parse_options(launch, &words, error);
     if (err) return err > 0 ? err : -EINVAL;
     return launch_finish(launch, &words, error) ? -EINVAL : 0;
+}
+
+int launch_overlay(struct launch *launch, int argc, char **argv, const char *cwd, struct pando_error *error) {
+    assert(!argv[argc]);
+    struct launch_words words = {.count = argc, .next = argv, .overlay = true};
+    launch->relative_to = cwd;
+    int err = launch_parse_options(launch, &words, error);
+    launch->relative_to = NULL;
+    if (err > 0) return error_say(error, EINVAL, "--help: `pando reload --help` helps"), -EINVAL;
+    if (err) return -EINVAL;
+    if (words.count == 0) return 0;
+    if (!*words.next[0]) return error_say(error, EINVAL, "an empty command"), -EINVAL;
+    launch_list_free(&launch->argv);
+    return launch_copy_list(&launch->argv, words.next, error) ? -EINVAL : 0;
+}
+
+int launch_option_words(const char *word) {
+    if (word[0] != '-' || word[1] == '\0' || strcmp(word, "--") == 0) return 0;
+    if (word[1] == '-') {
+        for (size_t i = 0; i < LAUNCH_OPTION_COUNT; i++)
+            if (strcmp(launch_options[i].name, word + 2) == 0) return launch_options[i].value ? 2 : 1;
+        return 1;
+    }
+    for (const char *at = word + 1; *at; at++) {
+        const struct launch_option *option = launch_find_letter(*at);
+        if (option && option->value) return at[1] ? 1 : 2;
+    }
+    return 1;
 }

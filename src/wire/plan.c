@@ -96,7 +96,7 @@ static bool plan_filter_valid(const struct plan *plan) {
 static bool plan_members_valid(const struct plan *plan) {
     if (plan->magic != PLAN_MAGIC || ((const char *)plan)[plan->size - 1] != '\0') return false;
     for (size_t i = 0; i < PLAN_FD_MAX; i++)
-        if (plan->fd_target[i] < -1) return false;
+        if (plan->fd_target[i] < PLAN_FD_PROGRAM) return false;
     return plan->group_count <= PLAN_GROUP_MAX && memchr(plan->title, '\0', sizeof plan->title) && plan_filter_valid(plan) &&
            plan_string_valid(plan, plan->path) && (plan->directory == 0 || plan_string_valid(plan, plan->directory));
 }

@@ -13,6 +13,9 @@
 
 #define PLAN_MAGIC UINT32_C(0x50616e31)  // "Pan1"
 #define PLAN_FD_MAX 7
+// Places of a descriptor that is not for the program.
+#define PLAN_FD_DIRECTORY (-2)  // the working directory, instead of a path to it
+#define PLAN_FD_PROGRAM (-3)    // the executable, instead of its path
 #define PLAN_GROUP_MAX 64
 #define PLAN_CPU_BYTES 128  // 1024 processors
 
@@ -26,7 +29,7 @@ struct plan {
     uint32_t filter;       // offset of struct sock_filter[]; 0 = no filter
     uint32_t filter_count;
     uint32_t filter_flags;  // for seccomp(2), NEW_LISTENER included
-    int32_t fd_target[PLAN_FD_MAX];  // message fd i+1 becomes this number; -1 = unused
+    int32_t fd_target[PLAN_FD_MAX];  // message fd i+1 becomes this number, or PLAN_FD_*; -1 = unused
     uint8_t set_user, no_new_privs, set_affinity, reserved;
     uint32_t uid, gid, group_count;
     uint32_t groups[PLAN_GROUP_MAX];

@@ -1,8 +1,10 @@
 // SPDX-License-Identifier: MIT
 // A modern C server: non-blocking, epoll, keep-alive. `epoll_server PORT [MICROSECONDS]`: work before each answer.
+// GET /block/MS: all of it stands still for so long; GET /uninterruptible/MS: and no signal reaches it.
 #include "http_answer.h"
 
 #include <sys/epoll.h>
+#include <sys/wait.h>
 
 struct conn {
     int fd;
@@ -13,6 +15,19 @@ struct conn {
 static void conn_close(struct conn *conn) {
     close(conn->fd);
     free(conn);
+}
+
+// The parent of a vfork waits in the kernel, and cannot even be stopped, until the child is gone.
+static void stand_still(const char *request) {
+    unsigned ms;
+    if (sscanf(request, "GET /block/%u", &ms) == 1) usleep(ms * 1000);
+    if (sscanf(request, "GET /uninterruptible/%u", &ms) != 1) return;
+    pid_t child = vfork();
+    if (child == 0) {
+        usleep(ms * 1000);
+        _exit(0);
+    }
+    waitpid(child, NULL, 0);
 }
 
 static void conn_on_input(struct conn *conn, useconds_t work) {
@@ -26,6 +41,7 @@ static void conn_on_input(struct conn *conn, useconds_t work) {
         while ((taken = request_len(conn->buf)) != 0) {
             bool close_after = request_wants_close(conn->buf);
             if (work != 0) usleep(work);
+            stand_still(conn->buf);
             if (!answer_pid(conn->fd, close_after) || close_after) {
                 conn_close(conn);
                 return;

@@ -1,7 +1,7 @@
 """python3 noisy.py PORT COUNT LENGTH: COUNT lines of 1..LENGTH bytes on both streams, each telling what it should be, then serves.
 
 A line is "STREAM NUMBER LENGTH xxxx": LENGTH bytes with the newline. The lengths run up and down between the two limits, and the
-longest one is always among them. After all of them one line "STREAM done"."""
+longest one is always among them. After all of them one line "STREAM done". An answer says on how many streams it still talks."""
 import os
 import sys
 import threading
@@ -30,7 +30,7 @@ def talk(fd, stream):
 
 class Handler(BaseHTTPRequestHandler):
     def do_GET(self):
-        body = b"pid %d\n" % os.getpid()
+        body = b"pid %d\ntalking %d\n" % (os.getpid(), sum(thread.is_alive() for thread in threads))
         self.send_response(200)
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()

@@ -66,6 +66,17 @@ def pando(request):
 
 
 @pytest.fixture
+def slot(pando):
+    """The same in slot mode, ready."""
+    def start(*command, options=(), **more):
+        instance = pando(*command, options=["--balance-mode", "slot", *options], **more)
+        assert instance.wait_ready()["mode"] == "slot"
+        return instance
+
+    return start
+
+
+@pytest.fixture
 def folder():
     """A temporary folder that any user may enter, for instances that share one run-time folder and for files."""
     path = harness.new_folder()

@@ -685,7 +685,7 @@ class Pando:
             self.process.poll()
             if self.process.returncode is None or (self.detached and self.family()):
                 try:
-                    self.stop(15)
+                    self.stop(45)  # 64 sanitized workers on a busy machine take a third of that
                 except (AssertionError, NotRunning, OSError) as error:
                     problems.append(f"stop: {error}")
             left = {}

@@ -7,7 +7,7 @@ import pytest
 
 from pando import PANDO, app, free_port, http_get, run_pando
 
-VERBS = ["run", "status", "scale", "restart", "stop", "info", "logs"]
+VERBS = ["run", "status", "scale", "restart", "stop", "info", "logs", "torture"]
 
 
 @pytest.mark.parametrize("arguments, named", [
@@ -64,6 +64,7 @@ def test_every_verb_explains_itself_with_an_example(verb):
     for option in ("--help", "-h"):
         done = run_pando(verb, option)
         assert done.returncode == 0, done.stderr
+        assert run_pando("help", verb).stdout == done.stdout
         assert f"pando {verb}" in done.stdout
         assert "xample" in done.stdout, "there is no example"
         assert done.stderr == ""

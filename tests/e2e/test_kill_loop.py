@@ -11,13 +11,13 @@ from pando import Load, app, count, free_port, freeze, peers_inside
 
 
 @pytest.mark.limit(900)
-@pytest.mark.parametrize("server", ["blocking_server", "epoll_server"])
-def test_workers_killed_at_random_under_load_lose_only_what_they_had_accepted(pando, server):
+@pytest.mark.parametrize("server, mode", [("blocking_server", "pull"), ("epoll_server", "pull"), ("blocking_server", "auto")])
+def test_workers_killed_at_random_under_load_lose_only_what_they_had_accepted(pando, server, mode):
     kills = count(200)
     workers = 16 if kills > 50 else 4
     port = free_port()
-    instance = pando(app(server), port, 3000, workers=workers)
-    instance.wait_ready()
+    instance = pando(app(server), port, 3000, workers=workers, options=["--balance-mode", mode])
+    mode = instance.wait_ready()["mode"]
     chance = random.Random(7)
     inside, killed = set(), set()
     with Load(port, clients=24) as load:
@@ -35,15 +35,16 @@ def test_workers_killed_at_random_under_load_lose_only_what_they_had_accepted(pa
             time.sleep(chance.uniform(0, 0.03))
         load.wait_answered(50)
     lost = [failure for failure in load.failures if failure.client not in inside]
-    print(f"{server}: {kills} kills, {load.answered} answered, {len(load.failures)} failed, "
+    print(f"{server}, {mode}: {kills} kills, {load.answered} answered, {len(load.failures)} failed, "
           f"of which inside a killed worker {len(load.failures) - len(lost)}, queued {len(lost)}; slowest {load.slowest_s:.2f} s")
     assert not lost, f"{len(lost)} connections were lost that no killed worker had accepted: {lost[:5]}"
     assert load.answered > 10 * kills
 
 
-def test_all_workers_killed_at_once_again_and_again_lose_only_what_they_had_accepted(pando):
+@pytest.mark.parametrize("mode", ["pull", "auto"])
+def test_all_workers_killed_at_once_again_and_again_lose_only_what_they_had_accepted(pando, mode):
     port = free_port()
-    instance = pando(app("blocking_server"), port, 3000, workers=4)
+    instance = pando(app("blocking_server"), port, 3000, workers=4, options=["--balance-mode", mode])
     inside = set()
     instance.wait_ready()
     with Load(port, clients=24) as load:

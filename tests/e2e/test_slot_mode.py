@@ -8,20 +8,9 @@ import time
 
 import pytest
 
-from pando import Load, app, connect, count, free_port, freeze, http_get, peers_inside, script, wait_until
+from pando import Load, app, connect, count, free_port, freeze, http_get, peers_inside, read_answer, wait_until
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="slot mode needs CAP_BPF and CAP_NET_ADMIN")
-
-
-@pytest.fixture
-def slot(pando):
-    def start(*command, options=(), **more):
-        instance = pando(*command, options=["--balance-mode", "slot", *options], **more)
-        status = instance.wait_ready()
-        assert status["mode"] == "slot"
-        return instance
-
-    return start
 
 
 def totals(instance):
@@ -112,7 +101,7 @@ def test_the_queue_of_a_dead_worker_goes_to_its_siblings(slot):
     wait_until(lambda: instance.status()["workers"][0]["queue"] > 0, what="some wait at the frozen one")
     os.kill(victim, signal.SIGKILL)
     for client in clients:
-        assert b"pid " in client.recv(4096)
+        assert read_answer(client).pid
         client.close()
     assert instance.status()["workers"][0]["rescued"] > 0
 
@@ -168,107 +157,3 @@ def test_workers_killed_at_random_lose_nothing_that_waited(slot):
         load.wait_answered(50)
     lost = [failure for failure in load.failures if failure.client not in inside]
     assert not lost, f"{len(lost)} connections were lost that no killed worker had accepted: {lost[:5]}"
-
-
-SPINNING = """
-const http = require('http');
-http.createServer((request, response) => {
-    const end = Date.now() + (request.url.startsWith('/spin') ? Number(request.url.slice(6)) : 0);
-    while (Date.now() < end) {}
-    response.setHeader('Connection', 'close');
-    response.end(`pid ${process.pid}\\n`);
-}).listen(Number(process.argv[1]), '127.0.0.1');
-"""
-
-
-def ask(port, path, timeout=10):
-    sock = connect(port, timeout)
-    sock.sendall(f"GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n".encode())
-    return sock
-
-
-def test_nobody_waits_behind_a_worker_that_spins(slot):
-    """Two connections were given to a worker that then spun for two seconds: they are answered by others at once."""
-    port = free_port()
-    instance = slot("node", "-e", SPINNING, port, workers=2, options=["--balance", "rr"])
-    spinning = ask(port, "/spin/3000")
-    time.sleep(0.1)
-    started = time.monotonic()
-    waiting = [ask(port, "/") for _ in range(6)]  # in turn: half of them are given to the one that spins
-    for client in waiting:
-        assert b"pid " in client.recv(4096)
-        client.close()
-    assert time.monotonic() - started < 2.5
-    assert b"pid " in spinning.recv(4096)
-    spinning.close()
-    workers = instance.status()["workers"]
-    assert sum(worker["rescued"] for worker in workers) >= 3, workers
-    assert all(worker["restarts"] == 0 for worker in workers)
-    wait_until(lambda: len({http_get(port).pid for _ in range(8)}) == 2, what="the one that spun is back")
-
-
-def test_without_rescue_a_connection_stays_where_it_was_given(slot):
-    port = free_port()
-    instance = slot("node", "-e", SPINNING, port, workers=2, options=["--balance", "rr", "--no-rescue"])
-    spinning = ask(port, "/spin/1000")
-    time.sleep(0.1)
-    waiting = [ask(port, "/") for _ in range(4)]
-    for client in [spinning, *waiting]:
-        assert b"pid " in client.recv(4096)
-        client.close()
-    assert sum(worker["rescued"] for worker in instance.status()["workers"]) == 0
-
-
-def test_a_worker_stopped_by_somebody_else_loses_its_queue_and_stays_stopped(slot):
-    port = free_port()
-    instance = slot(app("epoll_server"), port, workers=2, options=["--balance", "rr"])
-    victim = instance.pids()[0]
-    freeze(victim)
-    clients = [ask(port, "/") for _ in range(6)]
-    for client in clients:
-        assert b"pid " in client.recv(4096)
-        client.close()
-    assert open(f"/proc/{victim}/stat").read().rsplit(")", 1)[1].split()[0] == "T"
-    os.kill(victim, signal.SIGCONT)
-    wait_until(lambda: len({http_get(port).pid for _ in range(8)}) == 2, what="it is back")
-    assert instance.pids()[0] == victim
-
-
-@pytest.mark.parametrize("how", ["spins", "sleeps"])
-def test_a_hung_worker_is_replaced_and_the_log_says_how_it_hung(slot, how):
-    port = free_port()
-    server = SPINNING if how == "spins" else SPINNING.replace("while (Date.now() < end) {}",
-                                                              "if (end > Date.now()) Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0);")
-    instance = slot("node", "-e", server, port, workers=2, options=["--balance", "rr", "--hang-timeout", "1s"])
-    before = instance.pids()
-    hung = ask(port, "/spin/600000")
-    time.sleep(0.1)
-    for client in [ask(port, "/") for _ in range(4)]:
-        assert b"pid " in client.recv(4096)
-        client.close()
-    with Load(port, clients=2, pause=0.05):  # it is given one now and then, to see what becomes of it
-        instance.wait_log("hangs: state", deadline=40)
-    instance.wait_ready()
-    assert len(set(before.values()) - set(instance.pids().values())) == 1
-    hung.close()
-
-
-@pytest.mark.limit(300)
-@pytest.mark.parametrize("server", ["node", "python", "epoll"])
-def test_thousands_of_rescues_of_a_live_server_fail_no_request(slot, server):
-    """The worker is stopped from outside again and again, so that its queue has to be moved while it lives."""
-    port = free_port()
-    command = {"node": ["node", "-e", SPINNING, port], "python": ["/usr/bin/python3", script("http_server.py"), port],
-               "epoll": [app("epoll_server"), port]}[server]
-    instance = slot(*command, workers=3, options=["--balance", "rr", "--rescue-after", "1ms"])
-    pids = list(instance.pids().values())
-    with Load(port, clients=12) as load:
-        for number in range(count(1000)):
-            victim = pids[number % 3]
-            os.kill(victim, signal.SIGSTOP)
-            time.sleep(0.01)
-            os.kill(victim, signal.SIGCONT)
-            time.sleep(0.01)
-        load.wait_answered(30)
-    assert not load.failures, load.failures[:5]
-    assert list(instance.pids().values()) == pids

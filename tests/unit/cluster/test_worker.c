@@ -24,14 +24,14 @@
 #define R WORKER_RETIRING
 
 static const int expected[WORKER_STATE_COUNT][WORKER_EVENT_COUNT] = {
-    //        start ready died  died-ro deadline deadline-ro drain hung
-    [V] = {   S,    NO,   NO,   NO,     NO,      NO,         NO,   NO},
-    [S] = {   NO,   O,    B,    V,      S,       R,          D,    NO},
-    [O] = {   NO,   NO,   B,    B,      NO,      NO,         D,    P},
-    [D] = {   NO,   NO,   V,    V,      R,       R,          NO,   NO},
-    [B] = {   S,    NO,   NO,   NO,     S,       S,          V,    NO},
-    [P] = {   NO,   NO,   B,    B,      NO,      NO,         R,    NO},
-    [R] = {   NO,   NO,   V,    V,      NO,      NO,         NO,   NO},
+    //        start ready died  died-ro deadline deadline-ro drain hung  recall
+    [V] = {   S,    NO,   NO,   NO,     NO,      NO,         NO,   NO,   NO},
+    [S] = {   NO,   O,    B,    V,      S,       R,          D,    NO,   NO},
+    [O] = {   NO,   NO,   B,    B,      NO,      NO,         D,    P,    NO},
+    [D] = {   NO,   NO,   V,    V,      R,       R,          NO,   NO,   O},
+    [B] = {   S,    NO,   NO,   NO,     S,       S,          V,    NO,   NO},
+    [P] = {   NO,   NO,   B,    B,      NO,      NO,         R,    NO,   NO},
+    [R] = {   NO,   NO,   V,    V,      NO,      NO,         NO,   NO,   NO},
 };
 
 static void swallow(void *arg, const char *line, size_t len) {

@@ -8,6 +8,7 @@
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
@@ -156,6 +157,26 @@ static void a_holder_that_is_not_visible_is_told_by_its_user(void **state) {
     assert_int_equal(status, 0);
 }
 
+static int pressure_of(const char *text) {
+    char path[] = "/tmp/pando-pressure-XXXXXX";
+    scoped_fd fd = mkstemp(path);
+    assert_true(fd >= 0 && write(fd, text, strlen(text)) == (ssize_t)strlen(text));
+    int percent = procinfo_cpu_pressure(path);
+    unlink(path);
+    return percent;
+}
+
+static void the_pressure_on_processors_is_read_or_unknown(void **state) {
+    (void)state;
+    assert_int_equal(pressure_of("some avg10=17.20 avg60=13.42 avg300=20.36 total=6845863950\nfull avg10=0.00 avg60=0.00\n"), 17);
+    assert_int_equal(pressure_of("some avg10=100.00 avg60=1.00 avg300=0.00 total=1\n"), 100);
+    assert_int_equal(pressure_of("some avg10=101.00\n"), -1);
+    assert_int_equal(pressure_of("full avg10=3.00\n"), -1);
+    assert_int_equal(pressure_of(""), -1);
+    assert_int_equal(procinfo_cpu_pressure("/no/such/file"), -1);
+    assert_in_range(procinfo_cpu_pressure(NULL) + 1, 0, 101);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(sockets_are_listed_with_number_and_inode),
@@ -165,6 +186,7 @@ int main(void) {
         cmocka_unit_test(the_holder_of_a_port_is_named),
         cmocka_unit_test(a_port_without_holder_gives_an_empty_text),
         cmocka_unit_test(a_holder_that_is_not_visible_is_told_by_its_user),
+        cmocka_unit_test(the_pressure_on_processors_is_read_or_unknown),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

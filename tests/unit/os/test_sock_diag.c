@@ -180,14 +180,15 @@ static void a_listener_is_listed_apart_with_its_queue(void **state) {
     assert_int_equal(found.sockets[0].send_queue, MANY + 7);
 }
 
-static void a_connection_in_time_wait_has_no_inode_and_no_times(void **state) {
+// Whoever closed first leaves one behind: tens of thousands on a busy port, and none of them belongs to a process.
+static void a_connection_in_time_wait_is_left_out(void **state) {
     (void)state;
     struct pair pair = pair_open(AF_INET);
+    assert_true(find(pair.port).count > 0);
     fd_close(&pair.server);
     fd_close(&pair.client);
-    struct sock_diag_tcp server = find_when(pair.port, TCP_TIME_WAIT, 0);
-    assert_int_equal(server.inode, 0);
-    assert_int_equal(server.last_received_ms, 0);
+    for (int i = 0; i < 5000 && find(pair.port).count > 0; i++) usleep(1000);
+    assert_int_equal(find(pair.port).count, 0);
     pair_close(&pair);
 }
 
@@ -250,7 +251,7 @@ int main(void) {
         cmocka_unit_test(the_times_since_data_came_and_went_are_known),
         cmocka_unit_test(a_connection_not_yet_accepted_has_no_inode),
         cmocka_unit_test(a_listener_is_listed_apart_with_its_queue),
-        cmocka_unit_test(a_connection_in_time_wait_has_no_inode_and_no_times),
+        cmocka_unit_test(a_connection_in_time_wait_is_left_out),
         cmocka_unit_test(an_end_of_file_not_yet_read_counts_as_one_byte),
         cmocka_unit_test(hundreds_of_connections_come_in_several_datagrams),
         cmocka_unit_test(the_walk_stops_when_told),

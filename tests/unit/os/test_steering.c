@@ -584,6 +584,15 @@ static void a_stranger_in_the_group_is_seen_and_gets_nothing(void **state) {
     for (int i = 0; i < 30; i++) group_where(group);
     assert_int_equal(steering_strangers(group->steering), 1);
     assert_int_equal(group_queue(stranger), 0);
+    fd_close(&stranger);
+    group_where(group);
+    assert_int_equal(steering_strangers(group->steering), 0);
+    steering_remove(group->steering, 2);
+    fd_close(&group->fd[2]);
+    assert_int_equal(steering_strangers(group->steering), 0);  // one of our own that is gone is none, though no connection came since
+    group->count = 2;
+    group_where(group);
+    assert_int_equal(steering_strangers(group->steering), 0);
     group_close(group);
 }
 

@@ -130,6 +130,13 @@ static void what_another_version_left_is_refused(void **state) {
     munmap(memory, sizeof *memory);
     assert_int_equal(steering_import(&group.steering, fds, &group_error), -EPROTO);
     for (int i = 0; i < STEERING_FD_COUNT; i++) assert_int_equal(fds[i], -1);
+    // Its sockets can be steered anew all the same.
+    MUST(steering_open(&group.steering, &(struct steering_options){.slots = KEPT_SLOTS, .policy = STEERING_RR}, &group_error));
+    for (unsigned i = 0; i < KEPT_SLOTS; i++) MUST(steering_add(group.steering, i, group.fd[i], &group_error));
+    assert_int_equal(steering_set_weight(group.steering, 1, 1), 0);
+    group_drain(&group);
+    for (int i = 0; i < 5; i++) assert_int_equal(group_where(&group), 1);
+    steering_close(group.steering);
     for (int i = 0; i < KEPT_SLOTS; i++) fd_close(&group.fd[i]);
 }
 

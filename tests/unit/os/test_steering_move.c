@@ -391,7 +391,7 @@ static void no_request_fails_while_queues_move(void **state) {
     for (int i = 0; i < LOAD_CLIENTS; i++) pthread_join(client[i], NULL);
     load.servers_end = true;
     for (int i = 0; i < LOAD_SLOTS; i++) pthread_join(server[i], NULL);
-    print_message("%d requests, %u moves of %u connections\n", load.answered, moves, moved);
+    print_message("# %d requests, %u moves of %u connections\n", load.answered, moves, moved);
     assert_int_equal(load.failed, 0);
     assert_true(load.answered > 100 && moved > 0);
     for (int i = 0; i < LOAD_SLOTS; i++) group_wait_live(load.group, i, 0);
@@ -410,6 +410,7 @@ struct segment {
 enum half_end { HALF_STEERED, HALF_EMPTIED, HALF_SHUT_DOWN, HALF_CLOSED };
 
 static int tun_fd = -1;
+static uint32_t tun_client;  // the last byte of whose address
 
 static void open_tun(void) {
     if (tun_fd >= 0) return;
@@ -449,7 +450,7 @@ static void send_segment(const struct group *group, uint16_t from, uint32_t seq,
                                      .tot_len = htons((uint16_t)(40 + len)),
                                      .ttl = 64,
                                      .protocol = IPPROTO_TCP,
-                                     .saddr = inet_addr("10.66.0.2"),
+                                     .saddr = htonl(UINT32_C(0x0a420000) + (tun_client != 0 ? tun_client : 2)),
                                      .daddr = inet_addr("10.66.0.1")},
                               .tcp = {.th_sport = htons(from),
                                       .th_dport = ((const struct sockaddr_in *)&group->name)->sin_port,
@@ -539,6 +540,47 @@ static void with_cookies_a_handshake_ends_elsewhere_when_steered_away(void **sta
 static void with_cookies_a_handshake_ends_elsewhere_when_emptied(void **state) { (void)state, check_half(HALF_EMPTIED, "2", 0, "hi"); }
 static void with_cookies_a_handshake_ends_elsewhere_when_closed(void **state) { (void)state, check_half(HALF_CLOSED, "2", 0, "hi"); }
 
+// SYNs from addresses that never answer fill the queues of handshakes; from then on, or always, cookies are sent.
+static void check_flood(const char *cookies) {
+    GROUP_NEEDED();
+    open_tun();
+    if (tun_fd < 0) {
+        print_message("skipped: /dev/net/tun: %s\n", strerror(errno));
+        skip();
+    }
+    enum { FLOOD = 3000, CLIENTS = 30 };
+    struct group *group = group_open(AF_INET, STEERING_RR, 3, 1);
+    int client[CLIENTS];
+    uint64_t chosen = 0;
+    group_cookies(cookies);
+    for (int slot = 0; slot < 3; slot++) assert_int_equal(listen(group->fd[slot], 64), 0);
+    for (uint32_t i = 0; i < FLOOD; i++) {
+        tun_client = 3 + i % 200;
+        send_segment(group, (uint16_t)(20000 + i), 7000 + i, 0, TH_SYN, "");
+    }
+    tun_client = 0;
+    uint32_t ignored;
+    receive_segment(0, &ignored, 0);  // empties the interface's queue: nobody reads there
+    for (int i = 0; i < CLIENTS; i++) client[i] = group_dial(group);
+    group_wait_queued(group, CLIENTS);
+    for (unsigned slot = 0; slot < 3; slot++) {
+        struct steering_counts counts = steering_counts(group->steering, slot);
+        assert_int_equal(group_queue(group->fd[slot]), CLIENTS / 3);
+        assert_int_equal(counts.opened, CLIENTS / 3);
+        assert_int_equal(counts.by_cookie, CLIENTS / 3);
+        chosen += counts.chosen;
+    }
+    assert_true(chosen >= FLOOD / 2 + CLIENTS);
+    for (int i = 0; i < CLIENTS; i++) group_reset(&client[i]);
+    group_drain(group);
+    group_cookies("1");
+    group_close(group);
+    receive_segment(0, &ignored, 0);
+}
+
+static void rr_is_exact_under_a_syn_flood(void **state) { (void)state, check_flood("1"); }
+static void rr_is_exact_under_a_syn_flood_with_cookies_forced(void **state) { (void)state, check_flood("2"); }
+
 // A handshake under way is about to wait: auto counts it, so that a burst does not go to one slot.
 static void auto_counts_handshakes_under_way(void **state) {
     (void)state;
@@ -587,6 +629,8 @@ int main(void) {
         cmocka_unit_test(with_cookies_a_handshake_ends_elsewhere_when_steered_away),
         cmocka_unit_test(with_cookies_a_handshake_ends_elsewhere_when_emptied),
         cmocka_unit_test(with_cookies_a_handshake_ends_elsewhere_when_closed),
+        cmocka_unit_test(rr_is_exact_under_a_syn_flood),
+        cmocka_unit_test(rr_is_exact_under_a_syn_flood_with_cookies_forced),
         cmocka_unit_test(auto_counts_handshakes_under_way),
     };
     return cmocka_run_group_tests(tests, group_namespace, NULL);

@@ -33,9 +33,8 @@ static void a_queue_that_does_not_move_wakes(void **state) {
     assert_false(is_woken(group, 50));
     uint64_t since = now_ms();
     int client = group_dial(group);
-    assert_true(is_woken(group, 1000));
+    assert_true(is_woken(group, 5000));
     assert_true(now_ms() - since >= PATIENCE_MS);
-    assert_true(now_ms() - since < 200);  // 20 on an idle machine
     steering_wake_take(group->steering);
     assert_true(steering_waited_ns(group->steering, 0) >= PATIENCE_NS);
     assert_int_equal(steering_waited_ns(group->steering, 1), 0);
@@ -55,22 +54,28 @@ static void a_queue_that_stays_stuck_reminds(void **state) {
     GROUP_NEEDED();
     struct group *group = watched(2);
     int client = group_dial(group), wakes = 0;
-    uint64_t since = now_ms();
-    while (now_ms() - since < 30 * PATIENCE_MS) {
-        if (!is_woken(group, PATIENCE_MS)) continue;
+    uint64_t ticks = 0;
+    while (ticks < 30 || wakes < 3) {
+        assert_true(is_woken(group, 5000));
         steering_wake_take(group->steering);
         wakes++;
+        ticks = steering_waited_ns(group->steering, 0) / PATIENCE_NS;
+        assert_true(ticks >= UINT64_C(1) << (wakes - 1));
     }
-    assert_in_range(wakes, 3, 6);
     group_reset(&client);
     group_close(group);
 }
 
+static uint64_t longest_ms;  // that nothing was accepted: on a busy machine a wake may be right
+
 static void *accept_slowly(void *arg) {
     const struct group *group = arg;
     int server;
+    uint64_t last = now_ms();
     for (int served = 0; served < 200;) {
         if ((server = group_accept(group, 0)) < 0) continue;
+        if (now_ms() - last > longest_ms) longest_ms = now_ms() - last;
+        last = now_ms();
         usleep(2000);  // a request takes 2 ms: the queue is never empty, and always moves
         fd_close(&server);
         served++;
@@ -82,15 +87,15 @@ static void a_queue_that_moves_does_not_wake(void **state) {
     (void)state;
     GROUP_NEEDED();
     struct group *group = watched(1);
-    assert_int_equal(steering_watch(group->steering, 3 * PATIENCE_NS), 0);  // the machine may be busy
     static int client[200];
     pthread_t worker;
+    longest_ms = 0;
     assert_int_equal(pthread_create(&worker, NULL, accept_slowly, group), 0);
     for (int i = 0; i < 200; i++) client[i] = group_dial(group);
     int wakes = 0;
     while (group_queue(group->fd[0]) > 2) wakes += is_woken(group, 10);
     pthread_join(worker, NULL);
-    assert_int_equal(wakes, 0);
+    if (longest_ms + 1 < PATIENCE_MS) assert_int_equal(wakes, 0);
     for (int i = 0; i < 200; i++) group_reset(&client[i]);
     group_close(group);
 }
@@ -101,20 +106,19 @@ static void one_at_a_time_does_not_wake(void **state) {
     GROUP_NEEDED();
     struct group *group = watched(2);
     uint64_t since = now_ms();
-    int wakes = 0;
+    int wakes = 0, server;
+    longest_ms = 0;
     while (now_ms() - since < 500) {
-        int client = group_dial(group), slot = -1;
+        uint64_t dialled = now_ms();
+        int client = group_dial(group);
         usleep(3000);  // it waits, but not for long
-        for (int i = 0; i < 2; i++) {
-            int server = group_accept(group, i);
-            if (server >= 0) slot = i;
-            fd_close(&server);
-        }
-        assert_true(slot >= 0);
+        group_where_fd(group, client, &server);
+        if (now_ms() - dialled > longest_ms) longest_ms = now_ms() - dialled;
+        fd_close(&server);
         group_reset(&client);
         wakes += is_woken(group, 0);
     }
-    assert_int_equal(wakes, 0);
+    if (longest_ms + 1 < PATIENCE_MS) assert_int_equal(wakes, 0);
     group_close(group);
 }
 
@@ -129,6 +133,7 @@ static void the_timer_rests_when_nothing_waits(void **state) {
     for (int i = 0; i < 1000 && memory->watching; i++) usleep(1000);
     assert_int_equal(memory->watching, 0);
     int client = group_dial(group);
+    for (int i = 0; i < 5000 && !memory->watching; i++) usleep(1000);
     assert_int_equal(memory->watching, 1);
     group_drain(group);
     for (int i = 0; i < 1000 && memory->watching; i++) usleep(1000);
@@ -146,7 +151,7 @@ static void a_moved_queue_is_quiet_and_can_wake_again(void **state) {
     assert_int_equal(steering_set_weights(group->steering, only_0), 0);
     int clients[10], server;
     for (int i = 0; i < 10; i++) clients[i] = group_dial(group);
-    assert_true(is_woken(group, 1000));
+    assert_true(is_woken(group, 5000));
     steering_wake_take(group->steering);
     assert_int_equal(steering_set_weights(group->steering, both), 0);
     assert_int_equal(steering_set_weight(group->steering, 0, 0), 0);
@@ -156,7 +161,7 @@ static void a_moved_queue_is_quiet_and_can_wake_again(void **state) {
     steering_wake_take(group->steering);
     assert_false(is_woken(group, 50));
     int late = group_dial(group);
-    assert_true(is_woken(group, 1000));
+    assert_true(is_woken(group, 5000));
     group_reset(&late);
     for (int i = 0; i < 10; i++) group_reset(&clients[i]);
     group_close(group);
@@ -181,8 +186,25 @@ static void watching_survives_a_change_of_hands(void **state) {
     group_reset(&client);
     client = group_dial(group);
     steering_wake_take(group->steering);
-    assert_true(is_woken(group, 1000));
+    assert_true(is_woken(group, 5000));
     group_reset(&client);
+    group_close(group);
+}
+
+// The first connection after a socket joined says that the group has grown.
+static void a_socket_that_joins_wakes(void **state) {
+    (void)state;
+    GROUP_NEEDED();
+    struct group *group = group_open(AF_INET, STEERING_RR, 2, 1);
+    group_where(group);
+    assert_false(is_woken(group, 0));
+    scoped_fd stranger = group_join(group);
+    group_where(group);
+    assert_true(is_woken(group, 5000));
+    steering_wake_take(group->steering);
+    assert_int_equal(steering_strangers(group->steering), 1);
+    group_where(group);
+    assert_false(is_woken(group, 50));
     group_close(group);
 }
 
@@ -203,6 +225,7 @@ int main(void) {
         cmocka_unit_test(a_queue_that_moves_does_not_wake),    cmocka_unit_test(one_at_a_time_does_not_wake),
         cmocka_unit_test(the_timer_rests_when_nothing_waits),  cmocka_unit_test(a_moved_queue_is_quiet_and_can_wake_again),
         cmocka_unit_test(watching_survives_a_change_of_hands), cmocka_unit_test(watching_can_be_turned_off),
+        cmocka_unit_test(a_socket_that_joins_wakes),
     };
     return cmocka_run_group_tests(tests, group_namespace, NULL);
 }

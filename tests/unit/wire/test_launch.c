@@ -150,7 +150,7 @@ static void mistakes_are_explained(void **state) {
         {"-i x x", "--instances x: not a number"},
         {"-w", "--workers: needs a value: give --workers N|auto"},
         {"--worker 4 x", "--worker: no such option: did you mean --workers?"},
-        {"--surge 2 x", "--surge: no such option"},
+        {"--serge 2 x", "--serge: no such option: did you mean --surge?"},
         {"--node-cluster x", "--node-cluster: no such option"},
         {"--max-memory 1G x", "--max-memory: no such option"},
         {"-z x", "-z: no such option"},
@@ -178,7 +178,7 @@ static void mistakes_are_explained(void **state) {
     for (size_t i = 0; i < COUNT(cases); i++) {
         struct launch launch;
         struct pando_error error;
-        assert_int_equal(parse(&launch, cases[i].line, &error), -EINVAL);
+        if (parse(&launch, cases[i].line, &error) != -EINVAL) fail_msg("taken: %s", cases[i].line);
         if (strncmp(error.text, cases[i].text, strlen(cases[i].text)) != 0) fail_msg("%s: %s", cases[i].line, error.text);
         launch_deinit(&launch);
     }
@@ -365,7 +365,7 @@ static void count_line(const char *line) {
 static void the_help_shows_all_but_the_debugging_options(void **state) {
     (void)state;
     launch_print_options(count_line);
-    assert_int_equal(help_lines, 22);
+    assert_int_equal(help_lines, 28);
     assert_false(help_shows_secrets);
 }
 

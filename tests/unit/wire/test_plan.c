@@ -22,7 +22,7 @@ static char *const no_strings[] = {NULL};
 static const struct sock_filter test_filter[] = {{.code = 6, .k = 0x7fff0000}, {.code = 6, .k = 1}};
 
 static struct plan plan_sample(void) {
-    return (struct plan){.fd_target = {0, 1, 2, -1, -1}, .group_count = 1, .groups = {100}, .title = "worker 3"};
+    return (struct plan){.fd_target = {0, 1, 2, -1, -1, PLAN_FD_DIRECTORY, PLAN_FD_PROGRAM}, .group_count = 1, .groups = {100}, .title = "worker 3"};
 }
 
 static int seal_sample(void) {
@@ -151,7 +151,7 @@ static void filter_empty(struct image *image) { image->plan->filter_count = 0; }
 static void filter_missing(struct image *image) { image->plan->filter = 0; }
 static void filter_unaligned(struct image *image) { image->plan->filter += 1; }
 static void too_many_groups(struct image *image) { image->plan->group_count = PLAN_GROUP_MAX + 1; }
-static void target_below_nothing(struct image *image) { image->plan->fd_target[4] = -2; }
+static void target_below_nothing(struct image *image) { image->plan->fd_target[4] = PLAN_FD_PROGRAM - 1; }
 static void title_without_end(struct image *image) { memset(image->plan->title, 'x', sizeof image->plan->title); }
 static void path_without_end(struct image *image) { image->bytes[image->size - 1] = 'x'; }
 static void shorter_than_a_header(struct image *image) { image->size = sizeof(struct plan) - 1; }

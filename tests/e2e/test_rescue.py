@@ -1,0 +1,223 @@
+"""Slot mode: nobody waits behind a worker that is stuck, and one that hangs is replaced."""
+import os
+import shutil
+import signal
+import subprocess
+import time
+
+import pytest
+
+from pando import PYTHON, Load, app, connect, count, free_port, freeze, http_get, read_answer, script, wait_until
+from programs import go
+
+pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="slot mode needs CAP_BPF and CAP_NET_ADMIN")
+
+SPINNING = """
+const http = require('http');
+http.createServer((request, response) => {
+    const end = Date.now() + (request.url.startsWith('/spin') ? Number(request.url.slice(6)) : 0);
+    while (Date.now() < end) {}
+    response.setHeader('Connection', 'close');
+    response.end(`pid ${process.pid}\\n`);
+}).listen(Number(process.argv[1]), '127.0.0.1');
+"""
+
+
+def ask(port, path, timeout=10):
+    sock = connect(port, timeout)
+    sock.sendall(f"GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n".encode())
+    return sock
+
+
+def test_nobody_waits_behind_a_worker_that_spins(slot):
+    """Two connections were given to a worker that then spun for two seconds: they are answered by others at once."""
+    port = free_port()
+    instance = slot("node", "-e", SPINNING, port, workers=2, options=["--balance", "rr"])
+    spinning = ask(port, "/spin/3000")
+    time.sleep(0.1)
+    started = time.monotonic()
+    waiting = [ask(port, "/") for _ in range(6)]  # in turn: half of them are given to the one that spins
+    for client in waiting:
+        assert read_answer(client).pid
+        client.close()
+    assert time.monotonic() - started < 2.5
+    assert read_answer(spinning).pid
+    spinning.close()
+    workers = instance.status()["workers"]
+    assert sum(worker["rescued"] for worker in workers) >= 3, workers
+    assert all(worker["restarts"] == 0 for worker in workers)
+    wait_until(lambda: len({http_get(port).pid for _ in range(8)}) == 2, what="the one that spun is back")
+
+
+def test_without_rescue_a_connection_stays_where_it_was_given(slot):
+    port = free_port()
+    instance = slot("node", "-e", SPINNING, port, workers=2, options=["--balance", "rr", "--no-rescue"])
+    spinning = ask(port, "/spin/1000")
+    time.sleep(0.1)
+    waiting = [ask(port, "/") for _ in range(4)]
+    for client in [spinning, *waiting]:
+        assert read_answer(client).pid
+        client.close()
+    assert sum(worker["rescued"] for worker in instance.status()["workers"]) == 0
+
+
+def test_a_worker_stopped_by_somebody_else_loses_its_queue_and_stays_stopped(slot):
+    port = free_port()
+    instance = slot(app("epoll_server"), port, workers=2, options=["--balance", "rr"])
+    victim = instance.pids()[0]
+    freeze(victim)
+    clients = [ask(port, "/") for _ in range(6)]
+    for client in clients:
+        assert read_answer(client).pid
+        client.close()
+    assert open(f"/proc/{victim}/stat").read().rsplit(")", 1)[1].split()[0] == "T"
+    os.kill(victim, signal.SIGCONT)
+    wait_until(lambda: len({http_get(port).pid for _ in range(8)}) == 2, what="it is back")
+    assert instance.pids()[0] == victim
+
+
+@pytest.mark.parametrize("how", ["spins", "sleeps"])
+def test_a_hung_worker_is_replaced_and_the_log_says_how_it_hung(slot, how):
+    port = free_port()
+    server = SPINNING if how == "spins" else SPINNING.replace("while (Date.now() < end) {}",
+                                                              "if (end > Date.now()) Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0);")
+    instance = slot("node", "-e", server, port, workers=2, options=["--balance", "rr", "--hang-timeout", "1s"])
+    before = instance.pids()
+    hung = ask(port, "/spin/600000")
+    time.sleep(0.1)
+    for client in [ask(port, "/") for _ in range(4)]:
+        assert read_answer(client).pid
+        client.close()
+    with Load(port, clients=2, pause=0.05):  # it is given one now and then, to see what becomes of it
+        instance.wait_log("hangs: state", deadline=40)
+    instance.wait_ready()
+    assert len(set(before.values()) - set(instance.pids().values())) == 1
+    hung.close()
+
+
+def state_of(pid):
+    with open(f"/proc/{pid}/stat") as stat:
+        return stat.read().rsplit(")", 1)[1].split()[0]
+
+
+def rescued(instance):
+    return sum(worker["rescued"] for worker in instance.status()["workers"])
+
+
+def make_stuck_until_rescued(instance, port, path):
+    """One request that has its worker stand still, and again, until connections were taken from it."""
+    before = rescued(instance)
+    asked = []
+
+    def is_rescued():
+        asked.append(ask(port, path, timeout=30))
+        end = time.monotonic() + 0.2
+        while time.monotonic() < end:
+            if rescued(instance) > before:
+                return True
+            time.sleep(0.005)
+        return False
+
+    wait_until(is_rescued, 60, f"connections are taken from the worker that was asked for {path}")
+    for sock in asked:
+        assert read_answer(sock).pid
+        sock.close()
+
+
+RESCUED = {
+    "node": lambda port: ["node", "-e", SPINNING, port],
+    "python": lambda port: [PYTHON, script("http_server.py"), port],
+    "ruby": lambda port: ["ruby", script("tcp_server.rb"), port],
+    "go": go,
+    "epoll": lambda port: [app("epoll_server"), port],
+}
+
+
+@pytest.mark.limit(900)
+@pytest.mark.parametrize("server", RESCUED)
+def test_thousands_of_rescues_of_a_live_server_fail_no_request(slot, server):
+    """3,000 with all servers. Each time one of three workers stands still: it is frozen, emptied and thawed while it lives, under load."""
+    if shutil.which(server if server != "epoll" else "true") is None and server != "python":
+        pytest.skip(f"{server} is not installed: tools/deps.sh test")
+    port = free_port()
+    path = {"node": "/spin/60", "go": "/block/150", "python": "/block/150"}.get(server, "/block/40")
+    instance = slot(*RESCUED[server](port), workers=3, options=["--balance", "rr", "--rescue-after", "2ms"])
+    pids = instance.pids()
+    with Load(port, clients=12, timeout=30) as load:
+        for _ in range(count(600)):
+            make_stuck_until_rescued(instance, port, path)
+        load.wait_answered(30)
+    assert not load.failures, load.failures[:5]
+    assert instance.pids() == pids
+    assert all(state_of(pid) not in "Tt" for pid in pids.values())
+
+
+def test_a_worker_that_cannot_be_stopped_is_left_alone_and_not_left_stopped(slot):
+    """Its thread is in uninterruptible sleep: what waits there waits on, the others serve, and nobody stays frozen."""
+    port = free_port()
+    instance = slot(app("epoll_server"), port, workers=2, options=["--balance", "rr"])
+    pids = instance.pids()
+    asleep = ask(port, "/uninterruptible/1500", timeout=30)
+    wait_until(lambda: any(state_of(pid) == "D" for pid in pids.values()), what="a worker is in state D")
+    waiting = [ask(port, "/", timeout=30) for _ in range(6)]
+    for client in [*waiting, asleep]:
+        assert read_answer(client).pid
+        client.close()
+    wait_until(lambda: len({http_get(port).pid for _ in range(8)}) == 2, what="it is back")
+    assert instance.pids() == pids
+    wait_until(lambda: all(state_of(pid) == "S" for pid in pids.values()), what="all wait for connections")
+
+
+def test_a_primary_that_takes_over_rescues_too(slot):
+    port = free_port()
+    instance = slot(app("epoll_server"), port, workers=2, options=["--balance", "rr"])
+    old = instance.primary_pid
+    os.kill(old, signal.SIGKILL)
+    instance.wait_status(lambda status: status["primary_pid"] != old and status["ready"] == 2)
+    with Load(port, clients=4) as load:
+        make_stuck_until_rescued(instance, port, "/block/100")
+    assert not load.failures, load.failures[:5]
+
+
+def test_a_primary_killed_in_the_middle_of_rescues_leaves_nobody_stopped(slot):
+    port = free_port()
+    instance = slot(app("epoll_server"), port, workers=3, options=["--balance", "rr", "--rescue-after", "1ms"])
+    pids = instance.pids()
+    with Load(port, clients=12, timeout=30) as load:
+        for turn in range(count(100)):
+            old = instance.primary_pid
+            blocked = ask(port, "/block/30", timeout=30)
+            time.sleep(0.001 * (turn % 25))
+            os.kill(old, signal.SIGKILL)
+            instance.wait_status(lambda status: status["primary_pid"] != old and status["ready"] == 3)
+            assert read_answer(blocked).pid
+            blocked.close()
+        load.wait_answered(50)
+    assert not load.failures, load.failures[:5]
+    assert instance.pids() == pids
+    assert all(state_of(pid) not in "Tt" for pid in pids.values())
+
+
+@pytest.mark.skipif(shutil.which("strace") is None, reason="strace is not installed: tools/deps.sh test")
+def test_a_worker_whose_socket_is_lost_in_a_rescue_is_replaced(slot):
+    """The system call that takes the queue fails, as it never should."""
+    port = free_port()
+    instance = slot(app("epoll_server"), port, workers=2, options=["--balance", "rr"])
+    victim = instance.pids()[0]
+    with open(os.devnull, "w") as null:
+        saboteur = subprocess.Popen(["strace", "-qq", "-f", "-p", str(instance.primary_pid), "-e", "trace=shutdown", "-e",
+                                     "inject=shutdown:error=ENOTCONN:when=1"], stderr=subprocess.PIPE, stdout=null)
+    try:
+        wait_until(lambda: "TracerPid:\t0" not in open(f"/proc/{instance.primary_pid}/status").read(), what="strace has attached")
+        freeze(victim)
+        clients = [ask(port, "/", timeout=30) for _ in range(6)]
+        instance.wait_replaced(0, victim)
+        for client in clients:
+            assert read_answer(client).pid
+            client.close()
+    finally:
+        saboteur.terminate()
+        saboteur.wait(10)
+        saboteur.stderr.close()
+    instance.wait_log("worker 0", "its socket was lost")
+    assert len({http_get(port).pid for _ in range(8)}) == 2
