@@ -12,7 +12,8 @@
 #include "fd.h"
 
 enum {
-    PACKET_BYTES = 64 * 1024,  // so much is sent together; a longer frame goes alone
+    PACKET_BYTES = 64 * 1024,
+    BUFFER_OVERHEAD = 4096,  // of a packet in a socket's buffer
     CONTROL_LEN_MAX = 256,     // of frames that are no user's message
     PACKETS_A_TURN = 16,
     LEAVING_FD_MAX = 64,
@@ -45,10 +46,28 @@ struct message_channel {
     size_t out_from, out_len, out_cap;
     struct leaving_fd leaving[LEAVING_FD_MAX];
     size_t leaving_len;
+    size_t packet_bytes;  // so much is sent together; a longer frame goes alone
     bool broken;  // writing is over: the peer is gone
     bool closed;
     int depth;  // of on_message
 };
+
+static size_t packet_max(const struct message_channel *channel) {
+    size_t one = sizeof(struct header) + channel->options.message_max;
+    return one > PACKET_BYTES ? one : PACKET_BYTES;
+}
+
+// unix(7): a packet has to fit into the sender's buffer. Where the system keeps that small, so are the messages.
+static void fit_buffer(struct message_channel *channel) {
+    int size = 0, wanted = (int)packet_max(channel) + BUFFER_OVERHEAD;
+    socklen_t len = sizeof size;
+    if (getsockopt(channel->fd, SOL_SOCKET, SO_SNDBUF, &size, &len) == 0 && size < wanted)
+        setsockopt(channel->fd, SOL_SOCKET, SO_SNDBUF, &wanted, sizeof wanted);
+    if (getsockopt(channel->fd, SOL_SOCKET, SO_SNDBUF, &size, &len) != 0 || size >= wanted || size <= BUFFER_OVERHEAD) return;
+    channel->packet_bytes = (size_t)size - BUFFER_OVERHEAD;
+    size_t fits = channel->packet_bytes - sizeof(struct header);
+    if (channel->options.message_max > fits) channel->options.message_max = fits;
+}
 
 struct message_channel *message_channel_open(int fd_take, const struct message_channel_options *options) {
     struct message_channel *channel = calloc(1, sizeof *channel);
@@ -62,6 +81,8 @@ struct message_channel *message_channel_open(int fd_take, const struct message_c
     channel->options = *options;
     if (channel->options.message_max == 0) channel->options.message_max = MESSAGE_BYTES_DEFAULT;
     if (channel->options.queue_max == 0) channel->options.queue_max = MESSAGE_QUEUE_DEFAULT;
+    channel->packet_bytes = PACKET_BYTES;
+    fit_buffer(channel);
     return channel;
 }
 
@@ -82,11 +103,6 @@ int message_channel_fd(const struct message_channel *channel) { return channel->
 
 static size_t len_max(const struct message_channel *channel, unsigned kind) {
     return kind == MESSAGE_BYTES || kind == MESSAGE_JSON ? channel->options.message_max : CONTROL_LEN_MAX;
-}
-
-static size_t packet_max(const struct message_channel *channel) {
-    size_t one = sizeof(struct header) + channel->options.message_max;
-    return one > PACKET_BYTES ? one : PACKET_BYTES;
 }
 
 // ---- writing
@@ -143,7 +159,7 @@ static size_t next_packet(const struct message_channel *channel, bool with_fd) {
         struct header header;
         memcpy(&header, channel->out + end, sizeof header);
         size_t after = end + sizeof header + header.len;
-        if (end > channel->out_from && after - channel->out_from > PACKET_BYTES) break;
+        if (end > channel->out_from && after - channel->out_from > channel->packet_bytes) break;
         end = after;
     }
     return end - channel->out_from;

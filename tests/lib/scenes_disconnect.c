@@ -219,6 +219,9 @@ static int works_on(int argc, char **argv) {
     say_hello(self);
     uv_run(loop, UV_RUN_DEFAULT);
     if (pando_self_is_connected(self)) return 102;
+    pando_self_close(self);
+    uv_run(loop, UV_RUN_DEFAULT);
+    uv_loop_close(loop);
     return read(3, &byte, 1) == 0 ? 7 : 103;
 }
 
