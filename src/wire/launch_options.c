@@ -331,7 +331,7 @@ static void launch_print(void (*print)(const char *line), bool overlay_only) {
         if (!option->help || (overlay_only && !option->overlay)) continue;
         if (option->letter) snprintf(letter, sizeof letter, "-%c, ", option->letter);
         snprintf(left, sizeof left, "%s--%s %s", letter, option->name, option->value ? option->value : "");
-        snprintf(line, sizeof line, "  %-28s%s", left, option->help);
+        snprintf(line, sizeof line, "  %-27s %s", left, option->help);
         print(line);
     }
 }
