@@ -119,7 +119,7 @@ def headers(include, folder, version):
                "", "cc program.c $(pkg\\-config \\-\\-cflags \\-\\-libs pando)"), ".fi", ".SH DESCRIPTION"]
         for name in files:
             text = (include / "pando" / name).read_text()
-            names += re.findall(r"^PANDO_API [^(;]*?\b(pando_\w+)\(", text, flags=re.M)
+            names += re.findall(r"^PANDO_API (?:__attribute__\(\(\w+\)\) )?[^(;]*?\b(pando_\w+)\(", text, flags=re.M)
             out += header_page(text)
         (folder / f"{page}.3").write_text("\n".join([*out, ".SH SEE ALSO", ", ".join(f"\\fB{other}\\fR(3)" for other in PAGES if other != page), ""]))
         for name in set(names) - set(PAGES):

@@ -30,7 +30,9 @@ static int begin(struct pool *pool, struct pando_error *error) {
     int number = pool->record->generation > 0 ? 0 : generations_add(&pool->generations, NULL, -1, error);
     if (number > 0) pool->record->generation = (uint32_t)number;
     pool->by_hand = true;
-    return number < 0 ? number : 0;
+    if (number < 0) return number;
+    int r = pool_fit_intercept(pool);
+    return r == 0 ? 0 : error_set(error, -r, "start a worker: build the seccomp filter");
 }
 
 struct worker *pool_fork(struct pool *pool, struct pando_error *error) {

@@ -220,9 +220,10 @@ static void on_hidden(void *arg, struct worker *worker) {
     struct pool *pool = arg;
     if (pool->record->intercept == LAUNCH_INTERCEPT_READ) {
         pool_set_intercept(pool, LAUNCH_INTERCEPT_HAND);
-        log_warn("worker %d hides its memory from Pando (it changed its user, or a security module forbids): from now on it is "
-                 "handed its sockets when it makes them, and starts again",
-                 worker_number(worker));
+        log_line(pool->by_hand ? LOG_LEVEL_ERROR : LOG_LEVEL_WARN,
+                 "worker %d hides its memory from Pando (it changed its user, or a security module forbids): from now on it is "
+                 "handed its sockets when it makes them%s",
+                 worker_number(worker), pool->by_hand ? "; this one is killed" : ", and starts again");
     }
     link_kill(pool->link, worker->record->pid, SIGKILL, true);
 }

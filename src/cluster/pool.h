@@ -123,6 +123,7 @@ void pool_step_restarts(struct pool *pool);
 void pool_fail_restart(struct pool *pool, const struct worker *worker, const char *why);
 void pool_attach_intercept(struct pool *pool);                                     // its borrowed members and callbacks
 int pool_set_intercept(struct pool *pool, enum launch_intercept intercept);        // for the workers to come
+int pool_fit_intercept(struct pool *pool);                                         // the same, to what the launch wants now
 void pool_on_lost(struct pool *pool, struct worker *worker);                       // its process is gone, nobody knows how
 // start.c. On failure `out_exit_code` is that of an instance that can never start; untouched when trying again may help.
 int pool_start_process(struct pool *pool, struct worker *worker, struct pando_error *error, int *out_exit_code);

@@ -86,6 +86,11 @@ int pool_set_intercept(struct pool *pool, enum launch_intercept intercept) {
     return notify_filter_build(kind, &pool->filter, &pool->filter_count);
 }
 
+int pool_fit_intercept(struct pool *pool) {
+    bool must_hand = pool->record->intercept == LAUNCH_INTERCEPT_READ && choose(pool->launch) == LAUNCH_INTERCEPT_HAND;
+    return must_hand ? pool_set_intercept(pool, LAUNCH_INTERCEPT_HAND) : 0;
+}
+
 int pool_open(struct pool *pool, struct pando_error *error) {
     struct record *record = pool->record;
     struct cpus cpus;

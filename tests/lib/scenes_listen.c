@@ -5,6 +5,8 @@
 #include <arpa/inet.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <grp.h>
+#include <linux/capability.h>
 #include <netinet/in.h>
 #include <signal.h>
 #include <stdio.h>
@@ -12,7 +14,9 @@
 #include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/un.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 static struct {
@@ -419,6 +423,45 @@ static void restart_none_primary(int argc, char **argv) {
     restart_primary(argc, argv);
 }
 
+// ---- a container as it comes: workers of another user, and no right to look into them
+
+static bool nobody_may_run_this(void) {
+    int status;
+    pid_t pid = fork();
+    CHECK(pid >= 0);
+    if (pid == 0) {
+        bool may = setgroups(0, NULL) == 0 && setgid(65534) == 0 && setuid(65534) == 0 && access("/proc/self/exe", X_OK) == 0;
+        char path[4096] = "";
+        ssize_t len = readlink("/proc/self/exe", path, sizeof path - 1);
+        _exit(may && len > 0 && access(path, X_OK) == 0 ? 0 : 1);
+    }
+    CHECK(waitpid(pid, &status, 0) == pid);
+    return status == 0;
+}
+
+static void drop_ptrace(void) {
+    struct __user_cap_header_struct header = {.version = _LINUX_CAPABILITY_VERSION_3};
+    struct __user_cap_data_struct data[2];
+    CHECK(syscall(SYS_capget, &header, data) == 0);
+    unsigned bit = 1u << CAP_SYS_PTRACE;
+    data[0].effective &= ~bit;
+    data[0].permitted &= ~bit;
+    data[0].inheritable &= ~bit;
+    CHECK(syscall(SYS_capset, &header, data) == 0);
+}
+
+static void container_primary(int argc, char **argv) {
+    if (geteuid() != 0) scene_skip("only root can change the user");
+    if (!nobody_may_run_this()) scene_skip("user 65534 may not run this file");
+    drop_ptrace();
+    pando_cluster *cluster = watched(argc, argv);
+    pando_on_listening(cluster, shared_listening, NULL);
+    pando_on_exit(cluster, shared_exit, NULL);
+    CHECK_INT(pando_setup(cluster, &(struct pando_settings){.set_user = true, .uid = 65534, .gid = 65534}), 0);
+    for (int i = 0; i < WORKERS; i++) CHECK(pando_fork(cluster, NULL) != NULL);
+    end(cluster, WORKERS + 1);
+}
+
 // ---- net-listen: dual stack, v6 only, relative path, backlog
 
 static bool has_ipv6(void) {
@@ -721,6 +764,7 @@ const struct scene scenes_listen[] = {
     {"shared_port_none", shared_none_primary, NULL},
     {"shared_port_over_the_channel", shared_primary, shared_channel_worker},
     {"shared_port_over_the_channel_none", shared_none_primary, shared_channel_worker},
+    {"shared_port_of_another_user", container_primary, NULL},
     {"port_reuse_between_workers", duplicate_primary, duplicate_worker},
     {"port_reuse_between_workers_over_the_channel", duplicate_primary, duplicate_channel_worker},
     {"server_restart", restart_primary, restart_worker},
