@@ -95,6 +95,7 @@ bench:
 	@$(PYTHON) bench/bench.py --build build-release
 	@$(PYTHON) bench/balance.py --build build-release
 	@build-release/bench/steering_cost || true
+	@build-release/bench/library
 	@bench/http/all.sh build-release
 
 deps:

@@ -13,6 +13,7 @@
 
 #include <pando/worker.h>
 
+#include "hmac.h"
 #include "router.h"
 
 enum { STACK_BYTES = 256 * 1024, SIGNAL_STACK_BYTES = 64 * 1024, DRAIN_MS = 30000 };
@@ -54,6 +55,11 @@ static void watch_for_overflow(struct pando_app *app) {
 // ---- construction
 
 pando_app *pando_app_new(const struct pando_app_options *options) {
+    if (options && options->keys && *options->keys && !hmac_load()) {
+        fputs("pando: signed cookies need OpenSSL's libcrypto, which is not installed here\n", stderr);
+        errno = ENOENT;
+        return NULL;
+    }
     struct pando_app *app = calloc(1, sizeof *app);
     if (!app) return NULL;
     if (options) app->options = *options;

@@ -5,7 +5,7 @@
 cd "$(dirname "$0")/../.." || exit 1
 seconds=${1:-10}; [ $# -gt 0 ] && shift
 out=build/fuzz; mkdir -p $out
-flags="-std=gnu17 -O1 -g -D_GNU_SOURCE -fno-strict-aliasing -Isrc/base -Isrc/wire -Isrc/http -Isrc/app -Iinclude
+flags="-std=gnu17 -O1 -g -D_GNU_SOURCE -fno-strict-aliasing -Isrc/base -Isrc/wire -Isrc/http -Isrc/app -Isrc/member -Iinclude
        -fsanitize=fuzzer,address,undefined -fno-sanitize-recover=all"
 llhttp=/usr/share/llhttp; llhttp_include=/usr/share/include/llhttp; [ -f $llhttp/llhttp.h ] && llhttp_include=$llhttp
 failed=0
@@ -15,7 +15,7 @@ cases=
 sources() {
     case $1 in
     h1_parse) echo "src/http/h1_parse.c $llhttp/llhttp.c $llhttp/api.c $llhttp/http.c -I$llhttp_include -Wno-everything" ;;
-    cookies) echo "src/app/*.c src/http/*.c src/base/*.c -luv -ljansson -lcrypto" ;;
+    cookies) echo "src/app/*.c src/http/*.c src/base/*.c src/member/*.c src/wire/message.c -luv -ljansson" ;;
     router) echo "src/app/pattern.c" ;;
     multipart) echo "src/app/multipart_parse.c" ;;
     paths) echo "src/app/static_path.c src/app/url.c src/app/range.c" ;;
