@@ -55,13 +55,14 @@ nightly:
 	@PANDO_NIGHTLY=1 $(MAKE) --no-print-directory test
 
 unit: build-asan/build.ninja
-	@$(MESON) test -C build-asan --print-errorlogs
+	@$(MESON) test -C build-asan --print-errorlogs --timeout-multiplier 5
 
 # One test:  make e2e TESTS="tests/e2e/test_ready.py -k notify"
 # Against the build that people run there are only the kill loops and the torture of a sceptic, where timing matters most; the rest runs sanitized.
 TESTS ?= tests/e2e
 PYTEST := $(PYTHON) -B -m pytest -p no:cacheprovider -q -rfEs --tb=short
-PLAIN := tests/e2e/test_kill_loop.py tests/e2e/test_limits.py tests/e2e/test_torture.py::test_torture_as_a_sceptic_runs_it_first
+PLAIN := tests/e2e/test_kill_loop.py tests/e2e/test_limits.py tests/e2e/test_torture.py::test_torture_as_a_sceptic_runs_it_first \
+    tests/e2e/test_every_call.py tests/e2e/test_primary_killed.py
 e2e: build/build.ninja build-asan/build.ninja
 	@$(NINJA) -C build && $(NINJA) -C build-asan
 	@status=0; \

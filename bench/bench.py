@@ -30,8 +30,8 @@ CONNECTIONS = 64
 WORKERS = 2
 FOREIGN_LIMIT = 0.1  # cores
 
-FULL = {"rounds": 5, "seconds": 3, "warm_up": 30000, "short_seconds": 1, "kills": 50, "idle_seconds": 10}
-QUICK = {"rounds": 2, "seconds": 2, "warm_up": 5000, "short_seconds": 0.5, "kills": 10, "idle_seconds": 3}
+FULL = {"rounds": 5, "seconds": 3, "warm_up": 30000, "short_seconds": 1, "kills": 50, "idle_seconds": 10, "takeovers": 200}
+QUICK = {"rounds": 2, "seconds": 2, "warm_up": 5000, "short_seconds": 0.5, "kills": 10, "idle_seconds": 3, "takeovers": 20}
 
 
 def progress(text):
@@ -281,6 +281,48 @@ def table_idle(lab, size):
     return table
 
 
+# --- 6: Pando itself is killed, or replaced ---
+
+
+def ms_until_another(lab, server, key, act):
+    """From the act until another process answers on the control socket; and what the new primary had used of a processor by then."""
+    before = lab.status(server.name)[key]
+    started = time.monotonic()
+    act()
+    while True:
+        status = lab.ask(server.name)
+        if status is not None and status[key] not in (None, before):
+            break
+    return (time.monotonic() - started) * 1e3, cpu_ns(status["primary_pid"]) / 1e6
+
+
+def table_survival(lab, size):
+    progress("Pando is killed, and replaced")
+    table = Table(f"6. Until another answers on the control socket: {size['takeovers']} times each, 8 idle C workers, none of which is restarted",
+                  ["what", "median ms", "p90 ms", "max ms", "CPU ms of the new primary"])
+    for mode in lab.modes:
+        port = free_port()
+        with lab.run_pando(mode, 8, [lab.epoll_server, port], port) as server:
+            workers = [worker["pid"] for worker in lab.status(server.name)["workers"]]
+            acts = {
+                "SIGKILL of the primary": ("primary_pid", lambda: os.kill(lab.ask(server.name)["primary_pid"], signal.SIGKILL)),
+                "upgrade to the same program": ("primary_pid", lambda: lab.command("upgrade", server.name)),
+                "SIGKILL of the keeper": ("keeper_pid", lambda: os.kill(lab.ask(server.name)["keeper_pid"], signal.SIGKILL)),
+            }
+            try:
+                for what, (key, act) in acts.items():
+                    times, cpu = zip(*(ms_until_another(lab, server, key, act) for _ in range(size["takeovers"])))
+                    table.rows.append([f"{mode}: {what}", number(median(times), 1), number(quantiles(times, n=10)[-1], 1),
+                                       number(max(times), 1), number(median(cpu), 1)])
+                    if "of the primary" in what:
+                        table.notes.append(target(f"{mode}: {what}: median <= 50 ms", median(times), lambda ms: ms <= 50, 1, " ms"))
+                if [worker["pid"] for worker in lab.status(server.name)["workers"]] != workers:
+                    raise LabError("a worker was restarted")
+            finally:
+                lab.command("stop", server.name)
+    return table
+
+
 # --- all of it ---
 
 
@@ -339,6 +381,7 @@ def main():
         "3": lambda: table_memory(lab, size, pm2),
         "4": lambda: table_respawn(lab, size),
         "5": lambda: table_idle(lab, size),
+        "6": lambda: table_survival(lab, size),
     }
     wanted = arguments.only.split(",") if arguments.only else list(tables)
     head = [

@@ -139,6 +139,7 @@ class Server:
     port: int
     supervisor: list = field(default_factory=list)  # pids: keeper and primary, or Node's primary, or PM2's daemon
     workers: list = field(default_factory=list)  # pids of all the others
+    name: str = ""  # of Pando's instance
 
     @property
     def pids(self):
@@ -220,6 +221,20 @@ class Lab:
         except ValueError:
             raise LabError(f"`pando status --json` printed no JSON: {answer.stdout[:200]!r}") from None
 
+    def ask(self, name):
+        """The status, asked for on the control socket itself; None while nobody answers. Waits with the connection in the queue."""
+        try:
+            with socket.socket(socket.AF_UNIX) as sock, sock.makefile("rb") as lines:
+                sock.connect(f"{self.scratch.name}/{name}.sock")
+                sock.sendall(b'{"verb": "status"}\n')
+                return json.loads(lines.readline())["result"]
+        except (OSError, ValueError):
+            return None
+
+    def command(self, verb, name):
+        """`pando VERB -n NAME`; its exit code."""
+        return subprocess.run([self.pando, verb, "-n", name], capture_output=True, env=self.environment(), timeout=30, check=False).returncode
+
     @contextlib.contextmanager
     def run_pando(self, mode, workers, command, port):
         name = f"bench-{port}"
@@ -237,7 +252,7 @@ class Lab:
                 raise LabError(f"pando run --balance-mode {mode} runs in mode {status['mode']}{self.log_tail()}")
             supervisor = [status["keeper_pid"], status["primary_pid"]]
             everybody = [status["keeper_pid"], *descendants(status["keeper_pid"])]
-            yield Server(port, supervisor, [pid for pid in everybody if pid not in supervisor])
+            yield Server(port, supervisor, [pid for pid in everybody if pid not in supervisor], name)
 
     @contextlib.contextmanager
     def run_node_cluster(self, workers, policy, port):

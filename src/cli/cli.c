@@ -111,6 +111,29 @@ static const struct cli_verb cli_verbs[] = {
         .run = verb_torture,
     },
     {
+        .name = "upgrade",
+        .operand = "[PROGRAM]",
+        .summary = "replace the running Pando by another version, keeper and primary",
+        .options = {[CLI_OPTION_NAME] = true, [CLI_OPTION_JSON] = true},
+        .run = verb_upgrade,
+        .more = "PROGRAM is another `pando`, its `pando-keeper` beside it; default: what is now at the path from which the running one\n"
+                "was started. Workers and connections do not notice. The same by signal USR2. Exit code 4: it was refused or\n"
+                "undone, with the reason, and the old Pando goes on.\n\nExamples:\n"
+                "  pando upgrade -n web\n"
+                "  pando upgrade -n web /opt/pando-2/bin/pando\n",
+    },
+    {
+        .name = "unit",
+        .operand = "NAME [OPTION...] [--] COMMAND [ARG...]",
+        .summary = "print a systemd unit that runs a command under Pando",
+        .print_options = launch_print_options,
+        .run = verb_unit,
+        .more = "The options are those of `run`. The unit runs as the calling user, or the one of -u, in the current folder, or that of -C.\n\n"
+                "Example:\n"
+                "  pando unit web -u www-data -- node app.js | sudo tee /etc/systemd/system/web.service\n"
+                "  sudo systemctl daemon-reload && sudo systemctl enable --now web\n",
+    },
+    {
         .name = "info",
         .summary = "show processors, kernel features, and what their absence costs",
         .options = {[CLI_OPTION_NAME] = true, [CLI_OPTION_JSON] = true},

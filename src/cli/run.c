@@ -7,10 +7,10 @@
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
-#include "buf.h"
 #include "cli.h"
 #include "command.h"
 #include "detach.h"
@@ -18,14 +18,17 @@
 #include "fd.h"
 #include "home.h"
 #include "inherit.h"
+#include "program.h"
 #include "str.h"
 
 struct run {
     const struct cli_verb *verb;  // borrowed
     struct launch launch;
-    struct buf keeper;                // path of the keeper
+    char keeper[4096];                // its path
     int home, log;                    // owned
     int inherit[INHERIT_KEEPER_END];  // owned: what the keeper gets under that number; -1 = nothing
+    int given[INHERIT_GIVEN_MAX];     // owned: what it gets from INHERIT_GIVEN on
+    int given_count;
     int ready;                        // owned: our end of INHERIT_READY
     sigset_t signals;                 // the caller's mask
 };
@@ -38,10 +41,10 @@ static void run_init(struct run *run, const struct cli_verb *verb) {
 
 static void run_deinit(struct run *run) {
     for (int i = 0; i < INHERIT_KEEPER_END; i++) fd_close(&run->inherit[i]);
+    for (int i = 0; i < run->given_count; i++) fd_close(&run->given[i]);
     fd_close(&run->ready);
     fd_close(&run->log);
     fd_close(&run->home);
-    buf_deinit(&run->keeper);
     launch_deinit(&run->launch);
 }
 
@@ -51,19 +54,12 @@ static int run_complain(const struct run *run, int err, const char *what) {
     return cli_complain(run->verb, CLI_FAILED, "%s: %s", what, strerror(err < 0 ? -err : err));
 }
 
-// Next to `pando`, in the place for helpers of an installation, or in the build folder.
 static int run_find_keeper(struct run *run) {
-    static const char *const places[] = {"", "../libexec/pando/", "../keeper/"};
     char self[4096];
-    ssize_t len = readlink("/proc/self/exe", self, sizeof self - 1);
-    if (len < 0) return run_complain(run, errno, "find the own executable by /proc/self/exe");
-    self[len] = '\0';
+    int err = program_self(self, sizeof self);
+    if (err) return run_complain(run, err, "find the own executable by /proc/self/exe");
+    if (program_find_keeper(self, run->keeper, sizeof run->keeper) == 0) return CLI_OK;
     *strrchr(self, '/') = '\0';
-    for (size_t i = 0; i < sizeof places / sizeof places[0]; i++) {
-        buf_deinit(&run->keeper);
-        buf_printf(&run->keeper, "%s/%spando-keeper", self, places[i]);
-        if (!run->keeper.failed && access(run->keeper.data, X_OK) == 0) return CLI_OK;
-    }
     return cli_complain(run->verb, CLI_FAILED, "pando-keeper is neither in %s nor in %s/../libexec/pando: install it there", self, self);
 }
 
@@ -78,11 +74,11 @@ static int run_open_home(struct run *run) {
 }
 
 static int run_complain_taken(const struct run *run, pid_t holder) {
-    char keeper[48] = "it is just starting or ending";
-    if (holder > 0) snprintf(keeper, sizeof keeper, "keeper pid %d", holder);
+    char who[48] = "it is just starting or ending";
+    if (holder > 0) snprintf(who, sizeof who, "pid %d", holder);
     return cli_complain(run->verb, CLI_FAILED,
                         "an instance named %s is already running (%s): `pando stop -n %s` ends it, `-n` gives this one another name",
-                        run->launch.name, keeper, run->launch.name);
+                        run->launch.name, who, run->launch.name);
 }
 
 // The keeper of that name was killed: its primary and workers hold the port and wait for somebody to end them.
@@ -156,18 +152,21 @@ static int run_open_output(struct run *run) {
 
 // First all out of the way, then each to its place: no target is still somebody's source. dup2 clears CLOEXEC.
 static int run_place_fds(struct run *run) {
+    int end = INHERIT_GIVEN + run->given_count;
     for (int i = 0; i < INHERIT_KEEPER_END; i++) {
         if (run->inherit[i] < 0) continue;
-        int moved = fcntl(run->inherit[i], F_DUPFD_CLOEXEC, INHERIT_KEEPER_END);
+        int moved = fcntl(run->inherit[i], F_DUPFD_CLOEXEC, end);
         if (moved < 0) return -errno;
         fd_close(&run->inherit[i]);
         run->inherit[i] = moved;
     }
+    for (int i = 0; i < run->given_count; i++)
+        if (dup2(run->given[i], INHERIT_GIVEN + i) < 0) return -errno;
     for (int i = STDERR_FILENO + 1; i < INHERIT_KEEPER_END; i++) {
         if (run->inherit[i] < 0) close(i);
         if (run->inherit[i] >= 0 && dup2(run->inherit[i], i) < 0) return -errno;
     }
-    return syscall(SYS_close_range, INHERIT_KEEPER_END, ~0U, 0) ? -errno : 0;
+    return syscall(SYS_close_range, end, ~0U, 0) ? -errno : 0;
 }
 
 // Returns only when it failed. The descriptors of `run` are gone then: this process has nothing left to do but to say so.
@@ -176,8 +175,8 @@ static int run_become_keeper(struct run *run) {
     int err = home_lock_write_pid(run->inherit[INHERIT_LOCK], getpid());
     if (err == 0) err = run_place_fds(run);
     if (err) return run_complain(run, err, "hand over to the keeper");
-    execve(run->keeper.data, argv, environ);
-    return run_complain(run, errno, run->keeper.data);
+    execve(run->keeper, argv, environ);
+    return run_complain(run, errno, run->keeper);
 }
 
 static int run_detached_child(struct run *run) {
@@ -198,12 +197,36 @@ static int run_detached(struct run *run) {
     if (child == 0) _exit(run_detached_child(run));
     sigprocmask(SIG_SETMASK, &run->signals, NULL);
     for (int i = 0; i < INHERIT_KEEPER_END; i++) fd_close(&run->inherit[i]);
+    for (int i = 0; i < run->given_count; i++) fd_close(&run->given[i]);
     return detach_wait(&run->launch, run->verb, run->ready, run->log, run->home);
 }
 
+// sd_listen_fds(3): the sockets that systemd passes, from descriptor 3 on, if it is us whom they are meant for. Out of the way,
+// whose numbers the keeper's own descriptors get.
+static int run_take_given(struct run *run) {
+    const char *pid_text = getenv("LISTEN_PID"), *count_text = getenv("LISTEN_FDS");
+    struct rlimit files;
+    long pid, count;
+    if (pid_text == NULL || count_text == NULL || str_parse_number(pid_text, 1, INT32_MAX, &pid) != 0 || pid != getpid()) return CLI_OK;
+    if (str_parse_number(count_text, 1, INHERIT_GIVEN_MAX, &count) != 0)
+        return cli_complain(run->verb, CLI_FAILED, "LISTEN_FDS=%s: not a number of sockets from 1 to %d", count_text, INHERIT_GIVEN_MAX);
+    if (getrlimit(RLIMIT_NOFILE, &files) == 0 && files.rlim_cur < files.rlim_max) {
+        files.rlim_cur = files.rlim_max;
+        setrlimit(RLIMIT_NOFILE, &files);
+    }
+    for (int i = 0; i < (int)count; i++) {
+        int passed = STDERR_FILENO + 1 + i;
+        run->given[i] = fcntl(passed, F_DUPFD_CLOEXEC, INHERIT_GIVEN + (int)count);
+        if (run->given[i] < 0) return run_complain(run, errno, "LISTEN_FDS: take over the sockets that were passed");
+        run->given_count++;
+        close(passed);
+    }
+    return CLI_OK;
+}
+
 static int run_prepare(struct run *run) {
-    static int (*const steps[])(struct run *) = {run_find_keeper, run_open_home,    run_lock, run_end_leftovers,
-                                                 run_open_output, run_open_control, run_seal};
+    static int (*const steps[])(struct run *) = {run_take_given,    run_find_keeper, run_open_home,    run_lock,
+                                                 run_end_leftovers, run_open_output, run_open_control, run_seal};
     int code = command_check(run->verb, &run->launch);
     for (size_t i = 0; code == CLI_OK && i < sizeof steps / sizeof steps[0]; i++) code = steps[i](run);
     return code;

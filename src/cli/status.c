@@ -104,6 +104,8 @@ static void status_print_details(const json_t *instance) {
     status_print_instance(instance);
     status_print_workers(instance);
     status_print_crash_loops(instance);
+    const char *degraded = json_string_value(json_object_get(instance, "degraded"));
+    if (degraded) printf("degraded: %s\n", degraded);
 }
 
 static void status_print(const json_t *instances) {

@@ -24,6 +24,7 @@ int address_from(struct record_address *out, const struct sockaddr *any, socklen
             break;
         case AF_UNIX:
             if (len <= offsetof(struct sockaddr_un, sun_path)) return -EINVAL;
+            if (key.at.un.sun_path[0] != '\0') key.len = sizeof key.at.un;  // bind(2) takes a path with or without its end
             break;
         default: return -EINVAL;
     }

@@ -26,6 +26,7 @@
 #define FREEZE_PATIENCE_NS (100 * CLOCK_MS)  // a thread in uninterruptible sleep does not stop: leave it alone for a while
 #define OPENING_NS (2 * CLOCK_S)  // so long a program that is linked with libpando has to begin reading its channel
 #define LAST_WORD_NS (5 * CLOCK_S)
+#define KEPT_LOOK_NS (100 * CLOCK_MS)
 #define HANDSHAKE_NS (3 * CLOCK_S)  // a handshake that takes longer has lost its first packets
 enum { IDLE_MS = 1000, TCP_SYN_UNDER_WAY = 12 };  // 12: TCP_NEW_SYN_RECV, see sock_diag.h
 
@@ -105,7 +106,7 @@ static void tell(struct pool *pool, struct worker *worker) {
 
 static void keep(struct worker *worker, uint64_t lasts_ns, uint64_t now_ns) {
     worker->record->kept = true;
-    worker->record->next_look_ns = CLOCK_NEVER;
+    worker->record->next_look_ns = now_ns + KEPT_LOOK_NS;
     worker->record->deadline_ns = now_ns + lasts_ns;
 }
 
@@ -159,9 +160,19 @@ static bool may_open_yet(const struct record_worker *record, uint64_t now_ns) {
     return record->online && !record->opened && record->first_listen_ns == 0 && now_ns - record->started_ns < OPENING_NS;
 }
 
+// While nobody is fit, connections go to any queue, that of a frozen worker included: they are for those that come.
+static void look_kept(struct pool *pool, struct worker *worker, uint64_t now_ns) {
+    steer_move_queues(&pool->listeners, worker->slot);
+    worker->record->next_look_ns = now_ns + KEPT_LOOK_NS;
+}
+
 void pool_drain_look(struct pool *pool, struct worker *worker, uint64_t now_ns) {
     struct record_worker *record = worker->record;
     if (record->told || record->next_look_ns > now_ns) return;
+    if (record->kept) {
+        look_kept(pool, worker, now_ns);
+        return;
+    }
     bool cooperates = pool_launch_of(pool, worker)->cooperative && nothing_comes(pool, worker, now_ns);
     if (record->asked) {
         look_asked(pool, worker, now_ns);

@@ -71,16 +71,16 @@ static bool is_tcp(int fd) {
 // ---- what a worker has bound
 
 static void bound_add(struct question *question, int fd, int address) {
-    struct intercept *intercept = question->intercept;
-    struct intercept_bound *row = &intercept->bound[intercept->bound_next++ % INTERCEPT_BOUND_MAX];
-    *row = (struct intercept_bound){
+    struct record *record = question->intercept->record;
+    struct record_bound *row = &record->bound[record->bound_next++ % RECORD_BOUND_MAX];
+    *row = (struct record_bound){
         .token = question->worker->record->token, .inode = listeners_inode(fd), .address = address};
 }
 
 static int bound_address_of(const struct question *question, int fd) {
     uint64_t inode = listeners_inode(fd);
-    for (int i = 0; i < INTERCEPT_BOUND_MAX; i++) {
-        const struct intercept_bound *row = &question->intercept->bound[i];
+    for (int i = 0; i < RECORD_BOUND_MAX; i++) {
+        const struct record_bound *row = &question->intercept->record->bound[i];
         if (row->token == question->worker->record->token && row->inode == inode) return row->address;
     }
     return -1;
@@ -109,8 +109,8 @@ static bool holds_already(const struct question *question, int address) {
     const struct record_worker *record = question->worker->record;
     struct listeners *listeners = question->intercept->listeners;
     struct search search = {0};
-    for (int i = 0; i < INTERCEPT_BOUND_MAX; i++) {
-        const struct intercept_bound *row = &question->intercept->bound[i];
+    for (int i = 0; i < RECORD_BOUND_MAX; i++) {
+        const struct record_bound *row = &question->intercept->record->bound[i];
         if (row->token == record->token && row->address == address) search.inode[0] = row->inode;
     }
     if ((record->addresses >> address & 1) != 0) {
@@ -125,6 +125,33 @@ static bool holds_already(const struct question *question, int address) {
 // One call a worker: a second thread that comes in between is not worth a queue.
 static bool may_park(const struct question *question) { return !question->by_channel && question->worker->record->parked.id == 0; }
 
+// ---- another socket for the worker
+
+static void listened(struct question *question, int address, const struct record_address *own) {
+    question->intercept->on_listen(question->intercept->arg, question->worker, address, own);
+}
+
+// O_NONBLOCK belongs to the shared open file, so that the last to listen decides; programs that are copies agree.
+static void adopt_nonblock(int shared, int own) {
+    int wanted = fcntl(own, F_GETFL), now = fcntl(shared, F_GETFL);
+    if (wanted >= 0 && now >= 0 && ((wanted ^ now) & O_NONBLOCK) != 0) fcntl(shared, F_SETFL, now ^ O_NONBLOCK);
+}
+
+// Another socket takes the place of the worker's own, under the same number.
+static enum verdict give(struct question *question, int own, int row, int address) {
+    if (question->by_channel) {
+        listened(question, address, NULL);
+        return answer(question, 0);
+    }
+    adopt_nonblock(question->intercept->listeners->fd[row], own);
+    int flags = procinfo_fd_flags(question->tgid, question->fd);
+    bool cloexec = flags < 0 || (flags & O_CLOEXEC) != 0;
+    int r = notify_add_fd(question->worker->listener, question->id, question->intercept->listeners->fd[row], question->fd, cloexec);
+    if (r < 0) return answer(question, r);
+    listened(question, address, NULL);
+    return answer(question, 0);
+}
+
 // ---- bind
 
 static bool bound_already(int fd, const struct record_address *key) {
@@ -132,8 +159,23 @@ static bool bound_already(int fd, const struct record_address *key) {
     return address_of_socket(&now, fd) == 0 && address_equal(&now, key);
 }
 
-static void log_holder(const struct record_address *key) {
+// The supervisor's socket of the same port is in the way of an address that is nearly the same.
+static bool log_given(const struct question *question, const struct record_address *key) {
+    char text[ADDRESS_TEXT_SIZE], given[ADDRESS_TEXT_SIZE];
+    const struct record *record = question->intercept->record;
+    for (int i = 0; i < (int)record->socket_end; i++) {
+        const struct record_address *at = &record->address[record->socket[i].address];
+        if (!record->socket[i].given || at->type != key->type || address_port(at) != address_port(key)) continue;
+        log_error("worker %d binds %s, but the supervisor holds %s: give both the same address (ListenStream= in the socket unit)",
+                  question->worker->slot, address_text(key, text, sizeof text), address_text(at, given, sizeof given));
+        return true;
+    }
+    return false;
+}
+
+static void log_holder(const struct question *question, const struct record_address *key) {
     char text[ADDRESS_TEXT_SIZE], holder[128] = "";
+    if (log_given(question, key)) return;
     address_text(key, text, sizeof text);
     if (key->type == SOCK_STREAM) procinfo_port_holder(address_port(key), holder, sizeof holder);
     log_error("%s is in use by %s: stop it, or choose another port", text, holder[0] != '\0' ? holder : "another socket");
@@ -191,6 +233,15 @@ static void shift_to_own_port(const struct question *question, struct record_add
     log_info("worker %d: port %d is its own here: %d", worker_number(question->worker), own_port, address_port(key));
 }
 
+// It is told that it has bound, and gets the one socket there is: at `listen`, or at once where nobody listens.
+static enum verdict bind_fixed(struct question *question, int fd, int address) {
+    struct intercept *intercept = question->intercept;
+    int row = listeners_find(intercept->listeners, address, question->worker->record->generation, question->worker->slot);
+    bound_add(question, fd, address);
+    if (row >= 0 && intercept->record->address[address].type == SOCK_DGRAM) return give(question, fd, row, address);
+    return answer(question, 0);
+}
+
 static enum verdict bind_port(struct question *question, int fd, struct record_address *key) {
     struct listeners *listeners = question->intercept->listeners;
     bool shares_already = int_option(fd, SOL_SOCKET, SO_REUSEPORT) > 0;
@@ -200,8 +251,9 @@ static enum verdict bind_port(struct question *question, int fd, struct record_a
     if (!may_bind_port(question, address_port(key))) return answer(question, -EACCES);
     int known = listeners_find_address(listeners, key);
     if (known >= 0 && !shares_already && holds_already(question, known)) return answer(question, -EADDRINUSE);
+    if (known >= 0 && question->intercept->record->address[known].fixed) return bind_fixed(question, fd, known);
     int r = bind_in_group(question, fd, key);
-    if (r == -EADDRINUSE) log_holder(key);
+    if (r == -EADDRINUSE) log_holder(question, key);
     if (r != 0) return answer(question, r);
     int address = listeners_address(listeners, key);
     if (address >= 0) bound_add(question, fd, address);
@@ -232,8 +284,8 @@ static enum verdict bind_inet(struct question *question, const struct sockaddr *
 static bool sibling_has_bound(const struct question *question, int address) {
     const struct record_worker *record = question->worker->record;
     if (listeners_find(question->intercept->listeners, address, record->generation, question->worker->slot) >= 0) return false;
-    for (int i = 0; i < INTERCEPT_BOUND_MAX; i++) {
-        const struct intercept_bound *row = &question->intercept->bound[i];
+    for (int i = 0; i < RECORD_BOUND_MAX; i++) {
+        const struct record_bound *row = &question->intercept->record->bound[i];
         if (row->token != 0 && row->token != record->token && row->address == address) return true;
     }
     return false;
@@ -288,31 +340,6 @@ static enum verdict on_bind(struct question *question, const struct seccomp_data
 
 // ---- listen
 
-static void listened(struct question *question, int address, const struct record_address *own) {
-    question->intercept->on_listen(question->intercept->arg, question->worker, address, own);
-}
-
-// O_NONBLOCK belongs to the shared open file, so that the last to listen decides; programs that are copies agree.
-static void adopt_nonblock(int shared, int own) {
-    int wanted = fcntl(own, F_GETFL), now = fcntl(shared, F_GETFL);
-    if (wanted >= 0 && now >= 0 && ((wanted ^ now) & O_NONBLOCK) != 0) fcntl(shared, F_SETFL, now ^ O_NONBLOCK);
-}
-
-// Another socket takes the place of the worker's own, under the same number.
-static enum verdict give(struct question *question, int own, int row, int address) {
-    if (question->by_channel) {
-        listened(question, address, NULL);
-        return answer(question, 0);
-    }
-    adopt_nonblock(question->intercept->listeners->fd[row], own);
-    int flags = procinfo_fd_flags(question->tgid, question->fd);
-    bool cloexec = flags < 0 || (flags & O_CLOEXEC) != 0;
-    int r = notify_add_fd(question->worker->listener, question->id, question->intercept->listeners->fd[row], question->fd, cloexec);
-    if (r < 0) return answer(question, r);
-    listened(question, address, NULL);
-    return answer(question, 0);
-}
-
 static enum verdict listen_shared(struct question *question, int fd, int address) {
     struct intercept *intercept = question->intercept;
     const struct record_worker *record = question->worker->record;
@@ -362,6 +389,8 @@ static bool is_ephemeral(int port) {
 static enum verdict listen_tcp(struct question *question, int fd, int backlog) {
     struct record_address key;
     struct listeners *listeners = question->intercept->listeners;
+    int fixed = bound_address_of(question, fd);
+    if (fixed >= 0 && question->intercept->record->address[fixed].fixed) return listen_shared(question, fd, fixed);
     if (address_of_socket(&key, fd) != 0 || address_port(&key) == 0) return listen_on_own_port(question, fd, backlog);
     int address = listeners_find_address(listeners, &key);
     bool hand = question->worker->record->intercept == LAUNCH_INTERCEPT_HAND;
@@ -428,7 +457,8 @@ static enum verdict on_bind_handed(struct question *question) {
     if (record->first_listen_ns == 0 && record->scout_token == 0) record->scout_token = token;
     bool alone = record->first_listen_ns == 0 && record->scout_token == token;
     if (record->first_listen_ns == 0 && !alone && may_park(question)) return VERDICT_PARK;
-    set_reuseport(fd, !alone);
+    bool joins = !alone || record->socket_end > 0;  // what the supervisor passed on is there already
+    set_reuseport(fd, joins);
     return VERDICT_CONTINUE;
 }
 
@@ -522,7 +552,6 @@ static void handle(struct intercept *intercept, struct worker *worker, const str
 }
 
 int intercept_init(struct intercept *intercept) {
-    for (int i = 0; i < INTERCEPT_BOUND_MAX; i++) intercept->bound[i] = (struct intercept_bound){0};
     return handed_init(&intercept->handed);
 }
 
@@ -547,13 +576,19 @@ void intercept_resume(struct intercept *intercept, struct worker *worker) {
 }
 
 void intercept_unpark(struct intercept *intercept, struct worker *worker) {
-    struct seccomp_notif notif = worker->record->parked;
+    struct record *record = intercept->record;
+    if (worker->record->parked.id == 0) return;
+    // Never in neither place: it would be answered by nobody.
+    record->notified = worker->record->parked;
+    record->notified_token = worker->record->token;
     worker->record->parked.id = 0;
-    if (notif.id != 0 && worker->listener >= 0 && notify_valid(worker->listener, notif.id)) handle(intercept, worker, &notif);
+    if (worker->listener >= 0 && notify_valid(worker->listener, record->notified.id)) handle(intercept, worker, &record->notified);
+    record->notified_token = 0;
 }
 
 void intercept_forget(struct intercept *intercept, uint64_t token) {
     handed_forget(&intercept->handed, token);
-    for (int i = 0; i < INTERCEPT_BOUND_MAX; i++)
-        if (intercept->bound[i].token == token) intercept->bound[i] = (struct intercept_bound){0};
+    struct record_bound *bound = intercept->record->bound;
+    for (int i = 0; i < RECORD_BOUND_MAX; i++)
+        if (token != 0 && bound[i].token == token) bound[i] = (struct record_bound){0};
 }

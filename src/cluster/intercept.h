@@ -19,23 +19,12 @@
 #include "record.h"
 #include "worker.h"
 
-#define INTERCEPT_BOUND_MAX 256
-
-// A bound socket of a worker, from `bind` to the worker's end: who binds twice must hear EADDRINUSE.
-struct intercept_bound {
-    uint64_t token;  // 0 = free
-    uint64_t inode;  // of the program's own socket
-    int address;
-};
-
 struct intercept {
     struct record *record;         // borrowed
     struct link *link;             // borrowed
     struct listeners *listeners;   // borrowed
     const struct launch *launch;   // borrowed
     struct handed handed;
-    struct intercept_bound bound[INTERCEPT_BOUND_MAX];
-    int bound_next;
     uint64_t asked_ns;  // when the call that is being answered was received
     void *arg;          // of the callbacks
     // `address` -1: one of its own, `own` (a port that the system chose; NULL: it cannot be told).

@@ -8,6 +8,7 @@
 
 #include "address.h"
 #include "clock.h"
+#include "fd.h"
 #include "log.h"
 #include "judge.h"
 #include "pool.h"
@@ -73,12 +74,27 @@ bool judge_parks(const struct record *record, int address, int slot) {
     return at->listened && !at->judged && at->look_count < JUDGE_PARKING_LOOKS && first >= 0 && first != slot;
 }
 
+// There is one socket and cannot be another. Who finds nothing to accept hears EAGAIN, instead of waiting for the next client
+// while its own wait for it.
+static void unblock(struct pool *pool, int address) {
+    char text[ADDRESS_TEXT_SIZE];
+    int row = listeners_any_row(&pool->listeners, address);
+    log_warn("%s: its programs poll, then accept on a blocking listener, and share one that the supervisor made: it is made non-blocking",
+             address_text(&pool->record->address[address], text, sizeof text));
+    if (row >= 0) fd_set_nonblock(pool->listeners.fd[row], true);
+}
+
 // Copies that got the shared socket before the verdict have to come again.
 static void split(struct pool *pool, int address, const struct worker *keeps) {
     char text[ADDRESS_TEXT_SIZE];
+    if (pool->record->address[address].fixed) {
+        unblock(pool, address);
+        return;
+    }
     log_info("%s: its programs poll, then accept on a blocking listener: one socket a worker instead of a shared one",
              address_text(&pool->record->address[address], text, sizeof text));
     listeners_split(&pool->listeners, address, keeps->slot);
+    pool_update_live(pool, &pool->worker[keeps->slot]);  // it may listen and not be ready yet
     for (uint32_t i = 0; i < pool->record->slot_end; i++) {
         struct worker *worker = &pool->worker[i];
         if (worker != keeps && worker_runs(worker) && (worker->record->addresses >> address & 1) != 0)

@@ -141,15 +141,41 @@ int listeners_add(struct listeners *listeners, int address, uint32_t generation,
                                                             .live = alone && !at->per_slot,
                                                             .generation = generation,
                                                             .index = group_size(listeners, address),
-                                                            .inode = listeners_inode(own)};
+                                                            .inode = listeners_inode(own),
+                                                            .stored = listeners->record->socket[row].stored};
     listeners->fd[row] = fd_take(&own);
     at->listened = true;
     return row;
 }
 
+// The last of the group, or NULL.
+static struct record_socket *last_of(const struct listeners *listeners, int address) {
+    struct record_socket *last = NULL;
+    for (int i = 0; i < (int)listeners->record->socket_end; i++) {
+        struct record_socket *row = &listeners->record->socket[i];
+        if (same_group(row, address) && (last == NULL || row->index > last->index)) last = row;
+    }
+    return last;
+}
+
+static bool is_listening(int fd) {
+    int yes = 0;
+    socklen_t len = sizeof yes;
+    return getsockopt(fd, SOL_SOCKET, SO_ACCEPTCONN, &yes, &len) == 0 && yes != 0;
+}
+
 int listeners_again(struct listeners *listeners, int row) {
-    const struct record_socket *socket = &listeners->record->socket[row];
-    return listeners->fd[row] < 0 ? -EBADF : make_listen(listeners, socket->address, socket->slot, listeners->fd[row]);
+    struct record_socket *socket = &listeners->record->socket[row], *last = last_of(listeners, socket->address);
+    if (listeners->fd[row] < 0) return -EBADF;
+    bool left = !is_listening(listeners->fd[row]);
+    int r = make_listen(listeners, socket->address, socket->slot, listeners->fd[row]);
+    if (r != 0 || !left || last == socket) return r;
+    // It had left the group, and has joined it at the end.
+    uint32_t end = last->index;
+    last->index = socket->index;
+    socket->index = end;
+    steer_update(listeners, socket->address);
+    return 0;
 }
 
 void listeners_again_shared(struct listeners *listeners, uint64_t addresses) {
@@ -159,17 +185,36 @@ void listeners_again_shared(struct listeners *listeners, uint64_t addresses) {
     }
 }
 
+int listeners_place(struct listeners *listeners, int row, const struct record_socket *as, int fd_take) {
+    struct record *record = listeners->record;
+    if (row < 0 || row >= RECORD_SOCKET_MAX || record->socket[row].used) row = free_row(record);
+    int r = row < 0 ? row : link_hold(listeners->link, HELD_SOCKET, (uint64_t)row, fd_take);
+    if (r != 0) {
+        fd_close(&fd_take);
+        return r;
+    }
+    if ((uint32_t)row >= record->socket_end) record->socket_end = (uint32_t)row + 1;
+    record->socket[row] = *as;
+    record->socket[row].inode = listeners_inode(fd_take);
+    listeners->fd[row] = fd_take;
+    return row;
+}
+
 void listeners_close(struct listeners *listeners, int row) {
-    struct record_socket *gone = &listeners->record->socket[row];
-    struct record_socket *last = NULL;
+    struct record_socket *gone = &listeners->record->socket[row], *last = last_of(listeners, gone->address);
+    bool renumbered = false;  // already, by a primary that was killed over it
+    if (gone->given && listeners->fd[row] >= 0) return;  // open with the supervisor as well: it would go on taking connections
+    gone->closing = true;
     for (int i = 0; i < (int)listeners->record->socket_end; i++) {
-        struct record_socket *other = &listeners->record->socket[i];
-        if (same_group(other, gone->address) && (last == NULL || other->index > last->index)) last = other;
+        const struct record_socket *other = &listeners->record->socket[i];
+        renumbered |= other != gone && same_group(other, gone->address) && other->index == gone->index;
     }
     steer_removing(listeners, row);
-    if (last != NULL) last->index = gone->index;
+    // The supervisor's duplicate would keep it listening where nobody accepts, and in its place in the group.
+    if (gone->stored.there && listeners->fd[row] >= 0) shutdown(listeners->fd[row], SHUT_RD);
+    if (last != NULL && !renumbered) last->index = gone->index;
     int address = gone->address;
-    *gone = (struct record_socket){0};
+    *gone = (struct record_socket){.stored = gone->stored};
     // Closed everywhere before a program is attached that goes by the new places.
     link_drop_now(listeners->link, HELD_SOCKET, (uint64_t)row);
     fd_close(&listeners->fd[row]);
@@ -196,6 +241,7 @@ void listeners_close_slot(struct listeners *listeners, int slot) {
     for (int i = 0; i < (int)listeners->record->socket_end; i++) {
         const struct record_socket *row = &listeners->record->socket[i];
         bool moves = row->used && listeners->steering[row->address] != NULL;
+        if (listeners->record->stopping && row->stored.there) continue;  // its queue is for who is started after us
         if (row->used && row->slot == slot && (moves || listeners_queued(listeners, i) == 0)) listeners_close(listeners, i);
     }
 }
@@ -236,7 +282,7 @@ void listeners_reconcile(struct listeners *listeners) {
     steer_adopted(listeners);
     for (int i = 0; i < (int)listeners->record->socket_end; i++) {
         if (!listeners->record->socket[i].used) continue;
-        if (listeners->fd[i] < 0)
+        if (listeners->fd[i] < 0 || listeners->record->socket[i].closing)
             listeners_close(listeners, i);
         else
             listeners_again(listeners, i);

@@ -18,6 +18,10 @@ struct listeners {
     struct record *record;      // borrowed
     struct link *link;          // borrowed
     enum launch_balance balance;
+    struct {
+        int row;        // whose socket is asked
+        uint16_t port;  // from this one; 0 = none is
+    } probe;
     uint64_t patience_ns;       // a queue that does not move for so long is reported; 0 = never
     struct steering *steering[RECORD_ADDRESS_MAX];  // owned; NULL: not steered by eBPF (steer.c)
     struct steering *spare;                         // owned; opened ahead for the next address
@@ -47,6 +51,8 @@ int listeners_add(struct listeners *listeners, int address, uint32_t generation,
 int listeners_again(struct listeners *listeners, int row);
 // The same for the sockets that several workers pull from, of the addresses in this mask: one that ended may have shut them down.
 void listeners_again_shared(struct listeners *listeners, uint64_t addresses);
+// Makes a row of a socket that listens already, with the number `row` where that is free. The row or -errno.
+int listeners_place(struct listeners *listeners, int row, const struct record_socket *as, int fd_take);
 void listeners_close(struct listeners *listeners, int row);
 bool listeners_slot_used(const struct listeners *listeners, int slot, uint32_t generation);  // by sockets of another generation
 void listeners_close_slot(struct listeners *listeners, int slot);  // only rows whose queue is empty, or moves at the close

@@ -79,13 +79,13 @@ void pool_check_finished(struct pool *pool) {
     for (uint32_t i = 0; i < pool->record->slot_end; i++)
         if (worker_state(&pool->worker[i]) != WORKER_VACANT) return;
     pool->finished = true;
-    pool->hooks.finished(pool->arg, pool->record->exit_code, pool->why[0] != '\0' ? pool->why : NULL);
+    pool->hooks.finished(pool->arg, pool->record->exit_code, pool->record->why[0] != '\0' ? pool->record->why : NULL);
 }
 
 void pool_give_up(struct pool *pool, int exit_code, const char *why) {
     if (pool->record->stopping) return;
     pool->record->exit_code = exit_code;
-    str_copy(pool->why, sizeof pool->why, why);
+    str_copy(pool->record->why, sizeof pool->record->why, why);
     pool_stop(pool, true);
 }
 
@@ -143,16 +143,31 @@ void pool_start_slot(struct pool *pool, struct worker *worker, enum worker_event
     start_failed(pool, worker, &error, exit_code);
 }
 
-void pool_begin(struct pool *pool, int workers) {
+// The generation is what says that the instance has begun: killed before, a primary leaves nothing that counts.
+void pool_begin(struct pool *pool, int workers, int slots) {
     struct pando_error error = {0};
-    int number = generations_add(&pool->generations, NULL, -1, &error);
+    struct record *record = pool->record;
+    int first = slots > workers ? slots : workers;
+    // A primary that was killed over this may have made the row.
+    int number = (int)record->last_generation;
+    if (number == 0) number = generations_add(&pool->generations, NULL, -1, &error);
     if (number < 0) log_error("%s", error.text);
-    pool->record->generation = number > 0 ? (uint32_t)number : 1;
-    pool->record->started_ns = clock_now_ns();
-    pool_scale(pool, workers);
+    record->started_ns = clock_now_ns();
+    record->wanted = (uint32_t)first;
+    record->wanted_then = first > workers ? (uint32_t)workers : 0;
+    record->generation = number > 0 ? (uint32_t)number : 1;
+    pool_arrange(pool);
+    pool->hooks.changed(pool->arg);
 }
 
-static bool listens_on_enough(const struct pool *pool, const struct worker *worker) {
+static void step_scale(struct pool *pool) {
+    uint32_t workers = pool->record->wanted_then;
+    if (workers == 0 || pool->record->stopping || !pool_is_scaled(pool)) return;
+    log_info("scaled to %u workers: the others were for queues that came back", workers);
+    pool_scale(pool, (int)workers);
+}
+
+bool pool_listens_on_enough(const struct pool *pool, const struct worker *worker) {
     const struct record_worker *record = worker->record;
     const struct record_generation *row = generation_row(pool->record, record->generation);
     bool settled = row != NULL && clock_now_ns() - row->first_ns >= SETTLE_NS;
@@ -164,7 +179,7 @@ static void check_ready(struct pool *pool, struct worker *worker) {
     const struct launch *launch = pool_launch_of(pool, worker);
     if (worker_state(worker) != WORKER_STARTING) return;
     bool ready = launch->ready == LAUNCH_READY_LISTEN
-                     ? listens_on_enough(pool, worker) || (record->ready_sign && record->first_listen_ns == 0)
+                     ? pool_listens_on_enough(pool, worker) || (record->ready_sign && record->first_listen_ns == 0)
                      : launch->ready != LAUNCH_READY_DELAY && record->ready_sign;
     if (ready && rollout_missing(pool, worker) == 0) become_ready(pool, worker);
 }
@@ -218,7 +233,9 @@ static void on_listen(void *arg, struct worker *worker, int address, const struc
 
 static void on_hidden(void *arg, struct worker *worker) {
     struct pool *pool = arg;
-    if (pool->record->intercept == LAUNCH_INTERCEPT_READ) {
+    if (worker->record->foreign) {
+        log_warn("worker %d hides its memory from the new keeper, which is not its ancestor (Yama): it starts again", worker->slot);
+    } else if (pool->record->intercept == LAUNCH_INTERCEPT_READ) {
         pool_set_intercept(pool, LAUNCH_INTERCEPT_HAND);
         log_line(pool->by_hand ? LOG_LEVEL_ERROR : LOG_LEVEL_WARN,
                  "worker %d hides its memory from Pando (it changed its user, or a security module forbids): from now on it is "
@@ -258,6 +275,8 @@ static const char *death_text(const struct record_worker *record, char *out, siz
     int status = record->last_status;
     if (record->last_oom)
         snprintf(out, size, "killed by the kernel for lack of memory");
+    else if (status == KEEPER_STATUS_UNKNOWN)
+        snprintf(out, size, "ended, nobody could see how: its keeper had been killed");
     else if (WIFSIGNALED(status))
         snprintf(out, size, "killed by signal %s%s", str_signal(WTERMSIG(status)), WCOREDUMP(status) ? " (core dumped)" : "");
     else
@@ -266,7 +285,7 @@ static const char *death_text(const struct record_worker *record, char *out, siz
 }
 
 static bool killed_for_memory(struct pool *pool, int status) {
-    if (!WIFSIGNALED(status) || WTERMSIG(status) != SIGKILL) return false;
+    if (status == KEEPER_STATUS_UNKNOWN || !WIFSIGNALED(status) || WTERMSIG(status) != SIGKILL) return false;
     long before = pool->oom_kills;
     pool->oom_kills = procinfo_oom_kills();
     return before >= 0 && pool->oom_kills > before;
@@ -276,17 +295,16 @@ static bool killed_for_memory(struct pool *pool, int status) {
 static void count_failure(const struct pool *pool, struct worker *worker) {
     struct record_worker *record = worker->record;
     bool served = worker_state(worker) == WORKER_SERVING;
-    bool by_hand = served && WIFSIGNALED(record->last_status) && WTERMSIG(record->last_status) == SIGKILL && !record->last_oom &&
+    bool by_hand = served && record->last_status != KEEPER_STATUS_UNKNOWN && WIFSIGNALED(record->last_status) && WTERMSIG(record->last_status) == SIGKILL && !record->last_oom &&
                    pool->oom_kills >= 0;
     bool healthy = served && clock_now_ns() - record->since_ns >= HEALTHY_NS;
     record->failures = by_hand ? 0 : healthy ? 1 : record->failures + 1;
 }
 
-static void explain_death(const struct pool *pool, const struct worker *worker, uint64_t wait_ns, char *out, size_t size) {
+static void explain_death(const struct worker *worker, uint64_t wait_ns, char *out, size_t size) {
     const struct record_worker *record = worker->record;
     char how[96], wait[32];
     death_text(record, how, sizeof how);
-    const char *lines = pool->hooks.last_lines(pool->arg, worker);
     bool early = worker_state(worker) == WORKER_STARTING;
     int len = snprintf(out, size, "%s%s", how, early ? " before it was ready" : "");
     if (early && WIFEXITED(record->last_status) && WEXITSTATUS(record->last_status) == 0)
@@ -295,7 +313,7 @@ static void explain_death(const struct pool *pool, const struct worker *worker, 
     if (record->failures >= CRASH_LOOP_FAILURES)
         len += snprintf(out + len, size - (size_t)len, "; crash loop: %u in a row, next start in %s", record->failures,
                         str_duration(wait_ns, wait, sizeof wait));
-    if (early && lines[0] != '\0') snprintf(out + len, size - (size_t)len, "; it last wrote: %s", lines);
+    if (early && record->tail[0] != '\0') snprintf(out + len, size - (size_t)len, "; it last wrote: %s", record->tail);
 }
 
 static void let_go_of_process(struct pool *pool, struct worker *worker) {
@@ -307,7 +325,7 @@ static void let_go_of_process(struct pool *pool, struct worker *worker) {
     if (record->token == pool->record->scout_token) pool->record->scout_token = 0;
     record->token = 0;
     record->parked.id = 0;
-    record->frozen = record->steered_away = false;
+    record->frozen = record->steered_away = record->foreign = false;
     record->noticed_ns = record->stuck_ns = record->rescue_ns = 0;
     for (int a = 0; a < RECORD_ADDRESS_MAX; a++) {
         struct record_address *at = &pool->record->address[a];
@@ -363,7 +381,7 @@ static void died(struct pool *pool, struct worker *worker, int status) {
     bool fails_rollout = unexpected && record->failures > 0 && rollout_is_new(pool, worker);
     enum worker_event event = fails_rollout ? WORKER_EVENT_DIED_IN_ROLLOUT : WORKER_EVENT_DIED;
     uint64_t wait = was == WORKER_REPLACING ? 0 : backoff_ns(record->failures, random_bits());
-    explain_death(pool, worker, wait, why, sizeof why);
+    explain_death(worker, wait, why, sizeof why);
     pool_move(pool, worker, event, worker_next(was, event) == WORKER_BACKOFF ? wait : CLOCK_NEVER, unexpected ? why : NULL);
     uint64_t addresses = record->addresses;
     let_go_of_process(pool, worker);
@@ -455,6 +473,8 @@ static uint64_t next_deadline(const struct pool *pool, uint64_t now_ns) {
         next = earlier(next, record->deadline_ns);
         if (record->state == WORKER_DRAINING && !record->told) next = earlier(next, record->next_look_ns);
         if (record->state == WORKER_STARTING && record->first_listen_ns != 0 && settles_ns > now_ns) next = earlier(next, settles_ns);
+        bool asks = record->state == WORKER_STARTING && pool_launch_of(pool, &pool->worker[i])->ready == LAUNCH_READY_HTTP;
+        if (asks && record->first_listen_ns != 0 && record->ask_ns > now_ns) next = earlier(next, record->ask_ns);
     }
     for (int a = 0; a < RECORD_ADDRESS_MAX; a++) {
         const struct record_address *at = &pool->record->address[a];
@@ -485,6 +505,7 @@ uint64_t pool_tick(struct pool *pool, uint64_t now_ns) {
     for (uint32_t i = 0; i < pool->record->slot_end; i++) {
         struct worker *worker = &pool->worker[i];
         if (worker_state(worker) == WORKER_DRAINING) pool_drain_look(pool, worker, now_ns);
+        pool_check_health(pool, worker, now_ns);
         check_ready(pool, worker);
         if (worker->record->deadline_ns <= now_ns) on_deadline(pool, worker, now_ns);
     }
@@ -492,6 +513,7 @@ uint64_t pool_tick(struct pool *pool, uint64_t now_ns) {
     uint64_t again_ns = earlier(pool_rescue(pool, now_ns), steer_look_for_strangers(&pool->listeners, now_ns));
     pool_arrange(pool);
     pool_step_restarts(pool);
+    step_scale(pool);
     if (pool->record->intercept == LAUNCH_INTERCEPT_HAND) handed_sweep(&pool->intercept.handed, now_ns);
     return earlier(again_ns, next_deadline(pool, now_ns));
 }

@@ -42,8 +42,10 @@ struct pool_hooks {
     // It is to finish. True: it was told over its channel and will end by itself. NULL: nobody can.
     bool (*draining)(void *arg, struct worker *worker);
     void (*changed)(void *arg);                       // some state moved: whoever waits may look
+    // Asks whoever accepts from the socket of this row, by HTTP, on behalf of this worker: pool_on_health tells what came of it.
+    // False: not now, another one is being asked.
+    bool (*check_health)(void *arg, struct worker *worker, int row);
     void (*progress)(void *arg, const char *line);    // of a roll-out, for whoever asked for it
-    const char *(*last_lines)(void *arg, const struct worker *worker);  // what it wrote last; "" = nothing
     void (*finished)(void *arg, int exit_code, const char *why);      // the instance is over; `why` NULL = as asked
 };
 
@@ -71,19 +73,20 @@ struct pool {
     struct procinfo_groups groups;  // owned; read at most once a tick
     uint64_t groups_ns;  // when
     bool groups_known;
-    char why[PANDO_ERROR_TEXT_SIZE];  // the instance gives up; "" = it was asked to stop
     char restart_why[160];            // `pando restart` was given up; "" = it was not
 };
 
 // `pool` is zeroed storage with launch, record, link, hooks and arg set. Chooses how to intercept, unless the record knows.
 int pool_open(struct pool *pool, struct pando_error *error);
 void pool_close(struct pool *pool);  // half-open is fine; the record too is gone
-void pool_begin(struct pool *pool, int workers);  // the first start of the instance
+// The first start of the instance. `slots` have sockets with queues already (given.h): so many workers run at first.
+void pool_begin(struct pool *pool, int workers, int slots);
 
 // Events.
 void pool_on_exited(struct pool *pool, uint64_t token, pid_t pid, int status);
 void pool_on_notification(struct pool *pool, struct worker *worker);  // its listener is readable
 void pool_on_ready_sign(struct pool *pool, struct worker *worker);    // READY=1, or the newline
+void pool_on_health(struct pool *pool, struct worker *worker, uint64_t token, bool ready);  // the answer: 2xx, or anything else
 uint64_t pool_tick(struct pool *pool, uint64_t now_ns);               // does what is due; the next deadline
 
 // A worker that is not replaced when it ends, in a free slot. NULL with the reason in `error`.
@@ -95,7 +98,7 @@ int pool_listen(struct pool *pool, struct worker *worker, const struct message_l
 void pool_close_sockets(struct pool *pool);  // all of them: no worker is left, and none is to come
 
 // Adoption: a child that the keeper has (pidfd and listener become the pool's), then, after all of them, the reconciling.
-struct worker *pool_adopt(struct pool *pool, uint64_t token, pid_t pid, int pidfd_take, int listener_take);
+struct worker *pool_adopt(struct pool *pool, const struct keeper_message *child, int pidfd_take, int listener_take);
 void pool_reconcile(struct pool *pool);
 
 // Wishes. They are begun here; `changed` is called as they come true.
@@ -136,5 +139,7 @@ const struct procinfo_groups *pool_groups(struct pool *pool);  // who is in whic
 const struct procinfo_groups *pool_recent_groups(struct pool *pool);  // the same, up to a second old
 void pool_freeze(struct pool *pool, struct worker *worker, uint64_t now_ns);
 void pool_update_live(struct pool *pool, struct worker *worker);  // tells steering whether this slot is fit
+void pool_check_health(struct pool *pool, struct worker *worker, uint64_t now_ns);  // health.c: is it ready? (--ready http=PATH)
+bool pool_listens_on_enough(const struct pool *pool, const struct worker *worker);
 void pool_drain_look(struct pool *pool, struct worker *worker, uint64_t now_ns);  // drain.c
 void pool_thaw(struct pool *pool, struct worker *worker);

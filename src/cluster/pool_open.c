@@ -131,19 +131,26 @@ void pool_close(struct pool *pool) {
 
 // ---- adoption
 
-struct worker *pool_adopt(struct pool *pool, uint64_t token, pid_t pid, int pidfd_take, int listener_take) {
-    struct worker *worker = pool_by_token(pool, token);
+struct worker *pool_adopt(struct pool *pool, const struct keeper_message *child, int pidfd_take, int listener_take) {
+    struct worker *worker = pool_by_token(pool, child->key);
     if (worker == NULL) {
         // Spawned by a primary that died before it wrote that down: nobody knows it, nobody has heard of it.
-        link_kill(pool->link, pid, SIGKILL, true);
+        link_kill(pool->link, child->pid, SIGKILL, true);
         fd_close(&pidfd_take);
         fd_close(&listener_take);
         return NULL;
     }
-    worker->record->pid = pid;
+    worker->record->pid = child->pid;
+    worker->record->foreign = child->foreign;
     worker->pidfd = pidfd_take;
     worker->listener = listener_take;
     return worker;
+}
+
+// What it will listen on is a descriptor that the primary before us had.
+static void start_again(struct pool *pool, struct worker *worker) {
+    log_info("worker %d starts again: the sockets that it was handed went with the last primary", worker->slot);
+    link_kill(pool->link, worker->record->pid, SIGKILL, true);
 }
 
 // Idempotent: each step may have been done already, by a primary that was killed right after it.
@@ -151,14 +158,19 @@ static void reconcile_worker(struct pool *pool, struct worker *worker) {
     struct record_worker *record = worker->record;
     if (record->pid != 0 && worker->pidfd < 0) record->pid = 0;
     if (record->pid == 0) record->token = 0;
+    record->ask_ns = 0;
     if (!record->kept) pool_thaw(pool, worker);
     intercept_resume(&pool->intercept, worker);
     switch (worker_state(worker)) {
         case WORKER_VACANT:
             if (record->pid != 0) link_kill(pool->link, record->pid, SIGKILL, true);
             else if (record->wanted && !pool->record->stopping) pool_start_slot(pool, worker, WORKER_EVENT_START);
+            else listeners_close_slot(&pool->listeners, worker->slot);
             break;
         case WORKER_STARTING:
+            if (record->pid == 0) pool_on_lost(pool, worker);
+            else if (record->intercept == LAUNCH_INTERCEPT_HAND && record->first_listen_ns == 0) start_again(pool, worker);
+            break;
         case WORKER_SERVING:
         case WORKER_DRAINING:
             if (record->pid == 0) pool_on_lost(pool, worker);
@@ -179,6 +191,7 @@ void pool_reconcile(struct pool *pool) {
     listeners_reconcile(&pool->listeners);
     for (uint32_t i = 0; i < pool->record->slot_end; i++) reconcile_worker(pool, &pool->worker[i]);
     pool->record->notified_token = 0;
+    if (pool->record->stopping) pool_stop(pool, false);
     pool_unpark(pool);
     pool_arrange(pool);
     pool_step_restarts(pool);

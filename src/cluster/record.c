@@ -2,6 +2,8 @@
 #include "record.h"
 
 #include <errno.h>
+#include <stddef.h>
+#include <string.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -28,12 +30,23 @@ int record_create(struct record **out_record, int *out_memfd) {
     return 0;
 }
 
-int record_map(int memfd, struct record **out_record) {
+void record_clear(struct record *record) {
+    memset((char *)record + offsetof(struct record, generation), 0, sizeof *record - offsetof(struct record, generation));
+}
+
+int record_examine(int memfd) {
     struct stat info;
+    struct {
+        uint64_t magic;
+        uint32_t version, size;
+    } head;
     if (fstat(memfd, &info) != 0) return -errno;
     if (info.st_size != (off_t)sizeof(struct record)) return -EPROTO;
-    int r = map_it(memfd, out_record);
-    if (r != 0) return r;
-    const struct record *record = *out_record;
-    return record->magic == RECORD_MAGIC && record->version == RECORD_VERSION && record->size == sizeof *record ? 0 : -EPROTO;
+    if (pread(memfd, &head, sizeof head, 0) != sizeof head) return -EIO;
+    return head.magic == RECORD_MAGIC && head.version == RECORD_VERSION && head.size == sizeof(struct record) ? 0 : -EPROTO;
+}
+
+int record_map(int memfd, struct record **out_record) {
+    int r = record_examine(memfd);
+    return r != 0 ? r : map_it(memfd, out_record);
 }

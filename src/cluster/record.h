@@ -12,14 +12,19 @@
 #include <sys/socket.h>
 #include <sys/un.h>
 
+#include "error.h"
 #include "launch.h"
 
 #define RECORD_MAGIC UINT64_C(0x50616e646f526563)  // "PandoRec"
-#define RECORD_VERSION 2
+#ifndef RECORD_VERSION
+#define RECORD_VERSION 4
+#endif
 #define RECORD_ADDRESS_MAX 64     // addresses that workers bind; a bit each in a 64-bit mask
 #define RECORD_SOCKET_MAX 4096    // listening sockets of all addresses
 #define RECORD_GENERATIONS 8      // the one that serves, the one before, the next, and those whose last workers still drain
+#define RECORD_BOUND_MAX 1024     // bound sockets of workers, the oldest forgotten first
 #define RECORD_HANDED_MAX 512     // sockets handed to workers and not yet listening or connected
+#define RECORD_TAIL_SIZE 256      // of what a worker wrote last, for the story of its death
 
 struct record_worker {
     uint32_t state;  // enum worker_state; worker_move() alone writes it
@@ -38,6 +43,7 @@ struct record_worker {
     uint64_t addresses;        // bit a: it listens on record.address[a]
     struct seccomp_notif parked;  // a call of it that waits for a verdict on another worker; id 0 = none
     uint64_t next_look_ns;     // while it is drained or watched: when to look at it again
+    uint64_t ask_ns;           // while it starts: when to ask it by HTTP (again); CLOCK_NEVER = it is being asked
     uint64_t frozen_ns;        // when it was stopped, for that or for a rescue
     uint64_t noticed_ns;       // when its queue was seen not to move; 0 = it moves, or nothing waits
     uint64_t noticed_cpu_ns;   // processor time it had used by then
@@ -47,8 +53,9 @@ struct record_worker {
     uint64_t emptied_ns;       // when its queue was taken from it
     uint32_t probes;           // how often it got connections since it is stuck, to see what becomes of them
     uint64_t opened_before, cut_before;  // connections of its place until the canary began: made; ended by other than the worker
-    int32_t last_status;       // as from waitpid(2)
+    int32_t last_status;       // as from waitpid(2), or KEEPER_STATUS_UNKNOWN
     bool has_last, last_oom;
+    bool foreign;        // a child of a keeper that was killed, not of the present one
     bool wanted;         // there shall be a worker here
     bool keep;           // once drained it is frozen and kept for a rollback
     bool kept;           // it is
@@ -61,6 +68,14 @@ struct record_worker {
     bool asked;          // draining: it was told over its channel, and ends by itself
     bool ready_sign;     // READY=1 or the newline came
     bool steered_away;   // stuck: nothing new goes there until it waits for connections again
+    char tail[RECORD_TAIL_SIZE];
+};
+
+// A bound socket of a worker, from `bind` to the worker's end: who binds twice must hear EADDRINUSE.
+struct record_bound {
+    uint64_t token;  // 0 = free
+    uint64_t inode;  // of the program's own socket
+    int32_t address;
 };
 
 // What a program bound: one SO_REUSEPORT group, or one unix path.
@@ -69,6 +84,7 @@ struct record_address {
     bool per_slot;  // one socket a slot instead of one a generation: slot mode, or programs that poll, then accept blocking
     bool steered;   // by eBPF
     bool for_all;   // one socket for all generations: a unix path, or a protocol for which no program can choose (MPTCP)
+    bool fixed;     // its one socket came from the supervisor, and no other can join it: whoever binds this gets that one
     bool strangers_warned;
     bool judged;       // its listener was seen to be non-blocking, or how its workers wait has been seen
     uint8_t v6only;
@@ -88,15 +104,26 @@ struct record_address {
     } at;
 };
 
+
+// What the supervisor keeps of a socket row (store.c).
+struct record_stored {
+    bool there;
+    uint32_t index;  // with the row's number: its name there
+    uint64_t inode;  // of which socket
+};
+
 // A listening socket of ours. Its row number is its key with the keeper.
 struct record_socket {
     bool used;
+    bool given;         // by the supervisor, which keeps it itself
     bool live;         // steering may choose it
+    bool closing;      // listeners_close was begun
     uint8_t address;
     int32_t slot;      // -1: shared by its generation
     uint32_t generation;
     uint32_t index;    // place in the kernel's group: order of listen(2), swap-with-last on close
     uint64_t inode;
+    struct record_stored stored;  // outlives `used`, until the supervisor has let go of it
 };
 
 // One version of command, environment and options, as long as it has workers or may be asked for again.
@@ -105,6 +132,7 @@ struct record_generation {
     uint64_t addresses;    // bit a: what its first ready worker listened on
     uint64_t first_ns;     // its first listen
     uint64_t first_token;  // whose that was
+    bool answered;         // by HTTP: its first worker said that it is ready
     uint64_t turned_ns;    // since when its shared sockets get no more connections; 0 = they do
 };
 
@@ -141,6 +169,7 @@ struct record {
     uint32_t previous;         // the one before; 0 = none
     uint32_t last_generation;  // the highest number given
     uint32_t wanted;           // workers
+    uint32_t wanted_then;      // workers, once all of `wanted` are ready: more slots came back with their queues; 0 = as they are
     uint32_t slot_end;         // slots from here on were never used
     uint32_t socket_end;       // the same for socket rows
     uint32_t intercept;        // enum launch_intercept in force, never AUTO
@@ -154,14 +183,25 @@ struct record {
     struct record_rollout rollout;
     uint64_t scout_token;  // where sockets are handed out: the worker that binds alone until it listens
     bool ever_ready, stopping, port_zero_warned, unknown_warned, up_told;
+    bool reloading;    // the supervisor is waiting for the end of a reload
     bool interrupted;  // one INT was heard: the next one means at once
     int32_t exit_code;
+    char why[PANDO_ERROR_TEXT_SIZE];  // the instance gives up; "" = it was asked to stop
     uint64_t notified_token;        // whose notification is in `notified`; 0 = none is being answered
     struct seccomp_notif notified;  // received straight into here, so that the next primary can answer it
+    uint32_t keepers_lost;     // killed, and replaced by a primary
+    bool upgrading;            // to another program; an answer is owed for it
+    uint64_t upgrade_inode;    // of that program
+    char upgrade_from[32];     // the version that ran before
+    char program[1024];        // path that `pando upgrade` looks at
+    uint32_t bound_next;
+    struct record_bound bound[RECORD_BOUND_MAX];
     struct record_worker worker[LAUNCH_WORKERS_MAX];
     struct record_address address[RECORD_ADDRESS_MAX];
     struct record_socket socket[RECORD_SOCKET_MAX];
 };
 
 int record_create(struct record **out_record, int *out_memfd);  // zeroed, version set; the mapping lives as long as the process
+void record_clear(struct record *record);  // as if it were just created
 int record_map(int memfd, struct record **out_record);          // -EPROTO when it is not one of ours
+int record_examine(int memfd);                                  // the same, without mapping it

@@ -30,10 +30,10 @@ struct start {
     uint64_t token;
     struct pool_fds near;         // owned until handed to the hook
     int far_out, far_err, far_ready, far_channel;  // owned
-    struct given {
+    struct passed {
         int fd, target;  // borrowed; the number it gets in the worker, or PLAN_FD_*
-    } given[PLAN_FD_MAX];
-    size_t given_count;
+    } passed[PLAN_FD_MAX];
+    size_t passed_count;
     int directory, program;  // borrowed: the generation's; -1 = by their paths
     bool unfiltered;  // the program says of itself that it asks for its sockets
     enum launch_channel channel;
@@ -157,7 +157,7 @@ static void fill_cpu(const struct start *start, struct plan *plan) {
 }
 
 static void give(struct start *start, int fd, int target) {
-    if (fd >= 0) start->given[start->given_count++] = (struct given){fd, target};
+    if (fd >= 0) start->passed[start->passed_count++] = (struct passed){fd, target};
 }
 
 // In the order of the plan.
@@ -192,7 +192,7 @@ static int make_plan(const struct start *start) {
                         .nofile_soft = launch->nofile_soft,
                         .nofile_hard = launch->nofile_hard};
     for (int i = 0; i < PLAN_FD_MAX; i++) plan.fd_target[i] = -1;
-    for (size_t i = 0; i < start->given_count; i++) plan.fd_target[i] = start->given[i].target;
+    for (size_t i = 0; i < start->passed_count; i++) plan.fd_target[i] = start->passed[i].target;
     snprintf(plan.title, sizeof plan.title, "worker %d", worker_number(start->worker));
     fill_user(launch, &plan);
     fill_cpu(start, &plan);
@@ -235,11 +235,11 @@ static int spawn_it(struct start *start, struct pando_error *error, int *out_exi
     if (r == 0) r = make_channel(start);
     if (r != 0) return error_set(error, -r, "start worker %d: make its pipes", worker_number(worker));
     list_given(start);
-    for (size_t i = 0; i < start->given_count; i++) fds[i] = start->given[i].fd;
+    for (size_t i = 0; i < start->passed_count; i++) fds[i] = start->passed[i].fd;
     scoped_fd memfd = make_plan(start);
     if (memfd < 0) return error_set(error, -memfd, "start worker %d: make its plan", worker_number(worker));
     pid_t pid = 0;
-    r = link_spawn(start->pool->link, start->token, memfd, fds, start->given_count, &pid, &worker->pidfd,
+    r = link_spawn(start->pool->link, start->token, memfd, fds, start->passed_count, &pid, &worker->pidfd,
                    &worker->listener, &stage);
     if (r != 0) return explain(start, r, (enum spawn_stage)stage, error, out_exit_code);
     worker->record->pid = pid;
@@ -273,8 +273,9 @@ int pool_start_process(struct pool *pool, struct worker *worker, struct pando_er
     record->token = start.token;
     record->intercept = pool->record->intercept;
     record->started_ns = clock_now_ns();
-    record->first_listen_ns = record->addresses = 0;
-    record->told = record->online = record->opened = record->asked = record->frozen = record->ready_sign = false;
+    record->first_listen_ns = record->addresses = record->ask_ns = 0;
+    record->told = record->online = record->opened = record->asked = record->frozen = record->ready_sign = record->foreign = false;
+    record->tail[0] = '\0';
     r = spawn_it(&start, error, out_exit_code);
     if (r != 0) {
         drop_pipes(&start);

@@ -192,9 +192,14 @@ void steer_choose(struct listeners *listeners, int address) {
         for (unsigned k = 0; k < weight && count < REUSEPORT_CHOICE_MAX; k++)
             members[count++] = (struct reuseport_member){.index = row->index, .slot = who + k * LAUNCH_WORKERS_MAX};
     }
+    const struct record_socket *asked = &listeners->record->socket[listeners->probe.row];
+    struct reuseport_probe probe = {0};
+    if (listeners->probe.port != 0 && is_row_of(asked, address)) probe = (struct reuseport_probe){listeners->probe.port, asked->index};
+    if (count == 0 && probe.port != 0 && any >= 0)  // the others have to go somewhere: to the first that may turn out to be fit
+        members[count++] = (struct reuseport_member){.index = asked->index, .slot = (unsigned)asked->slot};
     if (any < 0 || count == 0) return;
     enum reuseport_policy policy = listeners->balance == LAUNCH_BALANCE_STICKY ? REUSEPORT_STICKY : REUSEPORT_RANDOM;
-    int r = reuseport_choose(listeners->fd[any], policy, members, count);
+    int r = reuseport_choose(listeners->fd[any], policy, members, count, probe);
     if (r != 0)
         log_error("steering %s: attaching the program: %s", address_text(&listeners->record->address[address], text, sizeof text),
                   strerror(-r));
@@ -209,6 +214,26 @@ void steer_update(struct listeners *listeners, int address) {
         update_weights(listeners, address);
     else if (at->per_slot || rows > 1)
         steer_choose(listeners, address);
+}
+
+static void update_probe(struct listeners *listeners) {
+    const struct record_socket *row = &listeners->record->socket[listeners->probe.row];
+    struct steering *steering = row->used ? listeners->steering[row->address] : NULL;
+    if (steering != NULL && row->slot >= 0)
+        steering_set_probe(steering, (unsigned)row->slot, listeners->probe.port);
+    else if (row->used)
+        steer_update(listeners, row->address);
+}
+
+void steer_probe(struct listeners *listeners, int row, uint16_t port) {
+    listeners->probe.row = row;
+    listeners->probe.port = port;
+    update_probe(listeners);
+}
+
+void steer_probe_end(struct listeners *listeners) {
+    listeners->probe.port = 0;
+    update_probe(listeners);
 }
 
 // ---- queues

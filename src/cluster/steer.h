@@ -27,6 +27,10 @@ void steer_forget(struct listeners *listeners, int address);  // no socket of it
 void steer_update(struct listeners *listeners, int address);  // the live slots, generations or their shares are others now
 void steer_choose(struct listeners *listeners, int address);  // without eBPF: from now on among the live ones alone
 
+// Until it is ended, connections from this port go to this row's socket, whoever else would be chosen.
+void steer_probe(struct listeners *listeners, int row, uint16_t port);
+void steer_probe_end(struct listeners *listeners);
+
 // Is there a queue of this slot's whose connections would wait less elsewhere: a sibling is live, and nobody waits there?
 bool steer_can_move(const struct listeners *listeners, int slot);
 // Moves what waits in this slot's queues to live siblings. Whoever may accept from them is dead or frozen. 0, or -errno (logged):

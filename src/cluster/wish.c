@@ -19,6 +19,7 @@ void pool_drain(struct pool *pool, struct worker *worker, const char *why) {
 
 void pool_scale(struct pool *pool, int workers) {
     pool->record->wanted = (uint32_t)workers;
+    pool->record->wanted_then = 0;
     pool_arrange(pool);
     pool->hooks.changed(pool->arg);
 }

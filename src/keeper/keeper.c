@@ -31,39 +31,28 @@
 #include "channel.h"
 #include "clock.h"
 #include "fd.h"
+#include "foreign.h"
 #include "inherit.h"
+#include "keeper_state.h"
 #include "log.h"
 #include "plan.h"
+#include "sdnotify.h"
 #include "spawn.h"
 
 #define RESTART_FIRST_NS (20 * CLOCK_MS)
 #define RESTART_LAST_NS (5 * CLOCK_S)
 #define PRIMARY_HEALTHY_NS (10 * CLOCK_S)
 #define CHANNEL_PATIENCE_MS 5000  // a primary that does not read for so long is stuck, and is replaced
+#define TRIAL_NS (10 * CLOCK_S)   // a primary from a new program has so long to take over
 
-enum { FORWARDED_MAX = 8, DRAIN_BYTES = 4096, QUICK_DEATHS_MAX = 5, POLL_FIXED = 3 };
+enum { START_FAILED_STATUS = 127 << 8 };  // as a shell would say it, as from waitpid(2)
+enum { FORWARDED_MAX = KEEPER_FORWARDED_MAX, DRAIN_BYTES = 4096, QUICK_DEATHS_MAX = 5, POLL_FIXED = 3 };
 
 static const int forwarded[FORWARDED_MAX] = {SIGTERM, SIGINT, SIGHUP, SIGQUIT, SIGUSR1, SIGUSR2, SIGTTIN, SIGTTOU};
 
-// A row is free when its pid is 0.
-struct child {
-    pid_t pid;
-    uint64_t token;
-    int pidfd, listener;
-    int status;
-    bool exited, reported;
-};
-
-// A row is free when its kind is 0.
-struct held {
-    uint32_t kind;
-    uint64_t key;
-    int fd;
-};
-
 struct keeper {
-    struct child child[KEEPER_CHILD_MAX];
-    struct held held[KEEPER_HELD_MAX];
+    struct keeper_child child[KEEPER_CHILD_MAX];
+    struct keeper_held held[KEEPER_HELD_MAX];
     size_t child_end, held_end;  // rows from here on have never been used
     char *name;
     char **envp;
@@ -73,16 +62,21 @@ struct keeper {
     int primary_pidfd;
     uint64_t primary_started_ns, primary_retry_ns;
     int quick_deaths;
-    bool told;       // the primary has said HELLO
+    bool told;       // the primary has said HELLO, and is there
+    bool was_up;     // it has; still known when it is gone
     bool ever_told;  // some primary has
     bool had_terminal;
     int signal_count[FORWARDED_MAX];  // not heard yet
     int signal_told[FORWARDED_MAX];   // of those, how many the present primary was told
     bool signal_from_kernel[FORWARDED_MAX];
-    bool refuse;  // PANDO_DEBUG_REFUSE=keeper: as under a security module that forbids PEEK and GETFD
+    enum keeper_trial trial;
+    int trial_status;
+    struct sdnotify supervisor;
     bool embedded, surviving;
     int parent_pidfd;       // embedded: of the program; -1
     uint64_t ending_ns;     // embedded, the program has ended: when who still runs is killed; 0 = it has not
+    bool refuse;          // PANDO_DEBUG_REFUSE=keeper: as under a security module that forbids PEEK and GETFD
+    bool refuse_foreign;  // =foreign: as under Yama, where only an ancestor may
     bool quitting;
     int exit_code;
 };
@@ -99,13 +93,14 @@ static void write_if_room(void *arg, const char *bytes, size_t len) {
 
 // ---- tables
 
-static struct child *child_find(pid_t pid) {
+// One that runs, or one that has ended and is not forgotten yet: its number may be in use again.
+static struct keeper_child *child_find(pid_t pid, bool exited) {
     for (size_t i = 0; i < keeper.child_end; i++)
-        if (pid > 0 && keeper.child[i].pid == pid) return &keeper.child[i];
+        if (pid > 0 && keeper.child[i].pid == pid && keeper.child[i].exited == exited) return &keeper.child[i];
     return NULL;
 }
 
-static struct child *child_free_row(void) {
+static struct keeper_child *child_free_row(void) {
     for (size_t i = 0; i < KEEPER_CHILD_MAX; i++) {
         if (keeper.child[i].pid != 0) continue;
         if (i >= keeper.child_end) keeper.child_end = i + 1;
@@ -114,14 +109,14 @@ static struct child *child_free_row(void) {
     return NULL;
 }
 
-static struct held *held_find(uint32_t kind, uint64_t key) {
+static struct keeper_held *held_find(uint32_t kind, uint64_t key) {
     for (size_t i = 0; i < keeper.held_end; i++)
         if (keeper.held[i].kind == kind && keeper.held[i].key == key) return &keeper.held[i];
     return NULL;
 }
 
 static int held_put(uint32_t kind, uint64_t key, int *fd) {
-    struct held *row = held_find(kind, key);
+    struct keeper_held *row = held_find(kind, key);
     for (size_t i = 0; row == NULL && i < KEEPER_HELD_MAX; i++) {
         if (keeper.held[i].kind != 0) continue;
         if (i >= keeper.held_end) keeper.held_end = i + 1;
@@ -130,14 +125,118 @@ static int held_put(uint32_t kind, uint64_t key, int *fd) {
     }
     if (row == NULL) return -ENFILE;
     fd_close(&row->fd);
-    *row = (struct held){.kind = kind, .key = key, .fd = fd_take(fd)};
+    *row = (struct keeper_held){.kind = kind, .key = key, .fd = fd_take(fd)};
     return 0;
 }
 
-static void held_drop(struct held *row) {
+static int held_fd(uint32_t kind, uint64_t key) {
+    const struct keeper_held *row = held_find(kind, key);
+    return row == NULL ? -1 : row->fd;
+}
+
+static void held_drop(struct keeper_held *row) {
     if (row == NULL) return;
     fd_close(&row->fd);
-    *row = (struct held){.fd = -1};
+    *row = (struct keeper_held){.fd = -1};
+}
+
+// ---- becoming another keeper: an upgrade, or its undoing
+
+static struct keeper_state state;  // only touched then
+
+static void state_fill(void) {
+    state.child_end = (uint32_t)keeper.child_end;
+    state.held_end = (uint32_t)keeper.held_end;
+    state.channel = keeper.channel;
+    state.primary = keeper.primary;
+    state.primary_pidfd = keeper.primary_pidfd;
+    state.quick_deaths = keeper.quick_deaths;
+    state.trial = keeper.trial;
+    state.trial_status = keeper.trial_status;
+    state.ever_told = keeper.ever_told;
+    state.had_terminal = keeper.had_terminal;
+    memcpy(state.signal_count, keeper.signal_count, sizeof state.signal_count);
+    memcpy(state.signal_from_kernel, keeper.signal_from_kernel, sizeof state.signal_from_kernel);
+    memcpy(state.child, keeper.child, sizeof state.child);
+    memcpy(state.held, keeper.held, sizeof state.held);
+}
+
+static void state_apply(void) {
+    keeper.child_end = state.child_end;
+    keeper.held_end = state.held_end;
+    keeper.channel = state.channel;
+    keeper.primary = state.primary;
+    keeper.primary_pidfd = state.primary_pidfd;
+    keeper.quick_deaths = state.quick_deaths;
+    keeper.trial = (enum keeper_trial)state.trial;
+    keeper.trial_status = state.trial_status;
+    keeper.ever_told = state.ever_told;
+    keeper.had_terminal = state.had_terminal;
+    memcpy(keeper.signal_count, state.signal_count, sizeof state.signal_count);
+    memcpy(keeper.signal_from_kernel, state.signal_from_kernel, sizeof state.signal_from_kernel);
+    memcpy(keeper.child, state.child, sizeof state.child);
+    memcpy(keeper.held, state.held, sizeof state.held);
+}
+
+// Returns only when it failed; nothing has changed then.
+static int become(int executable) {
+    state_fill();
+    return keeper_state_exec(&state, executable, keeper.name, keeper.envp);
+}
+
+// Key 0 and key 1 of it change places.
+static void swap_versions(uint32_t kind) {
+    struct keeper_held *now = held_find(kind, 0), *before = held_find(kind, 1);
+    if (now == NULL || before == NULL) return;
+    int fd = now->fd;
+    now->fd = before->fd;
+    before->fd = fd;
+}
+
+static void swap_programs(void) {
+    swap_versions(HELD_PANDO);
+    swap_versions(HELD_KEEPER);
+}
+
+static void drop_versions(uint64_t key) {
+    held_drop(held_find(HELD_PANDO, key));
+    held_drop(held_find(HELD_KEEPER, key));
+}
+
+// Out of the way of the numbers that a child is given.
+static int move_up(int *fd) {
+    int moved = fcntl(*fd, F_DUPFD_CLOEXEC, INHERIT_KEEPER_END);
+    if (moved < 0) return -errno;
+    fd_close(fd);
+    *fd = moved;
+    return 0;
+}
+
+static int trial_begin(int fds[2]) {
+    int r = move_up(&fds[0]);
+    if (r == 0) r = held_put(HELD_PANDO, 1, &fds[0]);
+    if (r == 0) r = held_put(HELD_KEEPER, 1, &fds[1]);
+    if (r == 0) {
+        swap_programs();
+        keeper.trial = KEEPER_TRIAL_RUNNING;
+        r = become(held_fd(HELD_KEEPER, 0));
+        keeper.trial = KEEPER_TRIAL_NONE;
+        swap_programs();
+    }
+    drop_versions(1);
+    return r;
+}
+
+// Back to what was there before, the keeper as well.
+static void trial_failed(int status) {
+    keeper.trial = KEEPER_TRIAL_FAILED;
+    keeper.trial_status = status;
+    keeper.quick_deaths = 0;
+    keeper.primary_retry_ns = clock_now_ns();
+    swap_programs();
+    log_error("the primary of the new program ended before it had taken over (status 0x%04x): the old program goes on", (unsigned)status);
+    int r = become(held_fd(HELD_KEEPER, 0));
+    log_error("cannot become the old keeper again: %s; this one goes on with the old program", strerror(-r));
 }
 
 // ---- the primary
@@ -176,32 +275,51 @@ static uint64_t restart_wait_ns(void) {
     return wait < RESTART_LAST_NS ? wait : RESTART_LAST_NS;
 }
 
+// What it wrote to its standard error before that says why.
+static void log_death(int status) {
+    char next[64] = "another takes over";
+    unsigned wait_ms = (unsigned)(restart_wait_ns() / CLOCK_MS);
+    if (keeper.quick_deaths > 1)
+        snprintf(next, sizeof next, "%d in a row did not stay up, the next starts in %u ms", keeper.quick_deaths, wait_ms);
+    if (WIFSIGNALED(status))
+        log_warn("the primary was killed by signal %d; the workers serve on, %s", WTERMSIG(status), next);
+    else
+        log_warn("the primary ended with code %d; the workers serve on, %s", WEXITSTATUS(status), next);
+}
+
 // One that was up and was killed by a person has not failed.
 static void primary_died(int status) {
-    bool killed = keeper.told && WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL;
+    bool killed = keeper.was_up && WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL;
     bool healthy = killed || clock_now_ns() - keeper.primary_started_ns >= PRIMARY_HEALTHY_NS;
     primary_gone();
     fd_close(&keeper.primary_pidfd);
     keeper.primary = 0;
     if (keeper.quitting) return;
+    if (keeper.trial == KEEPER_TRIAL_RUNNING) {
+        trial_failed(status);
+        return;
+    }
     keeper.quick_deaths = healthy ? 0 : keeper.quick_deaths + 1;
     keeper.primary_retry_ns = clock_now_ns() + restart_wait_ns();
-    if (WIFSIGNALED(status))
-        log_warn("the primary was killed by signal %d; the workers serve on, another takes over", WTERMSIG(status));
-    else
-        log_warn("the primary ended with code %d; the workers serve on, another takes over", WEXITSTATUS(status));
+    log_death(status);
 }
 
 static void start_failed(const char *what, int error) {
+    if (keeper.trial == KEEPER_TRIAL_RUNNING) {
+        log_error("cannot start the primary of the new program: %s: %s", what, strerror(error));
+        trial_failed(START_FAILED_STATUS);
+        return;
+    }
     keeper.quick_deaths++;
     log_error("cannot start the primary: %s: %s; trying again in 1 s", what, strerror(error));
 }
 
 static void primary_start(void) {
     static char program[32], verb[] = INHERIT_PRIMARY_VERB;
-    snprintf(program, sizeof program, "/proc/self/fd/%d", INHERIT_PROGRAM);
+    snprintf(program, sizeof program, "/proc/self/fd/%d", held_fd(HELD_PANDO, 0));
     char *argv[] = {(char[]){"pando"}, verb, keeper.name, NULL};
     int pair[2];
+    keeper.was_up = false;
     keeper.primary_started_ns = clock_now_ns();
     keeper.primary_retry_ns = keeper.primary_started_ns + CLOCK_S;
     if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, pair) != 0) {
@@ -257,10 +375,11 @@ static void reply_result(int result) { reply(&(struct keeper_message){.verb = KE
 
 static int hello_children(void) {
     for (size_t i = 0; i < keeper.child_end; i++) {
-        struct child *child = &keeper.child[i];
+        struct keeper_child *child = &keeper.child[i];
         if (child->pid == 0) continue;
         struct keeper_message message = {
-            .verb = KEEPER_CHILD, .key = child->token, .pid = child->pid, .exited = child->exited, .status = child->status};
+            .verb = KEEPER_CHILD, .key = child->token, .pid = child->pid, .exited = child->exited, .status = child->status,
+            .foreign = child->foreign};
         int fds[2] = {child->pidfd, child->listener};
         int r = tell(&message, fds, child->listener >= 0 ? 2 : 1);
         if (r != 0) return r;
@@ -280,14 +399,32 @@ static int hello_held(void) {
 }
 
 static void on_hello(void) {
+    struct keeper_message answer = {.verb = KEEPER_REPLY, .kind = keeper.trial, .status = keeper.trial_status};
     int r = hello_children();
     if (r == 0) r = hello_held();
     if (r != 0) {
         primary_replace("does not take what it asked for");
         return;
     }
-    keeper.told = keeper.ever_told = true;
+    keeper.told = keeper.was_up = keeper.ever_told = true;
+    reply(&answer, NULL, 0);
+}
+
+static void on_settled(void) {
+    keeper.trial = KEEPER_TRIAL_NONE;
+    keeper.trial_status = 0;
+    drop_versions(1);
     reply_result(0);
+}
+
+static void on_state(void) {
+    state_fill();
+    scoped_fd memfd = keeper_state_save(&state);
+    reply(&(struct keeper_message){.verb = KEEPER_REPLY, .result = memfd < 0 ? memfd : 0}, &memfd, memfd < 0 ? 0 : 1);
+}
+
+static void on_upgrade(int *fds, size_t fd_count) {
+    reply_result(fd_count != 2 ? -EINVAL : keeper.trial != KEEPER_TRIAL_NONE ? -EBUSY : trial_begin(fds));
 }
 
 static void spawn_from_plan(struct spawn *spawn, const struct plan *plan, char **argv, char **envp, const int *fds, size_t fd_count) {
@@ -298,6 +435,7 @@ static void spawn_from_plan(struct spawn *spawn, const struct plan *plan, char *
         .envp = envp,
         .directory = plan->directory != 0 ? base + plan->directory : NULL,
         .new_session = true,
+        .no_steering = true,
         .set_user = plan->set_user,
         .no_new_privs = plan->no_new_privs,
         .uid = plan->uid,
@@ -327,7 +465,7 @@ static int spawn_child(uint64_t token, const int *fds, size_t fd_count, struct s
     struct plan *plan;
     char **argv, **envp;
     struct spawn spawn;
-    struct child *row = child_free_row();
+    struct keeper_child *row = child_free_row();
     *out = (struct spawned){.pid = -1, .pidfd = -1, .listener = -1, .failed_stage = SPAWN_STAGE_PLAN};
     if (row == NULL) return -EAGAIN;
     if (fd_count < 1) return -EINVAL;
@@ -336,7 +474,7 @@ static int spawn_child(uint64_t token, const int *fds, size_t fd_count, struct s
     spawn_from_plan(&spawn, plan, argv, envp, fds, fd_count);
     r = spawn_start(&spawn, out);
     plan_unmap(plan);
-    if (r == 0) *row = (struct child){.pid = out->pid, .token = token, .pidfd = out->pidfd, .listener = out->listener};
+    if (r == 0) *row = (struct keeper_child){.pid = out->pid, .token = token, .pidfd = out->pidfd, .listener = out->listener};
     return r;
 }
 
@@ -348,13 +486,19 @@ static void on_spawn(const struct keeper_message *request, const int *fds, size_
     reply(&message, out, r != 0 ? 0 : spawned.listener >= 0 ? 2 : 1);
 }
 
+static bool refuses(pid_t pid) {
+    if (!keeper.refuse_foreign) return keeper.refuse;
+    const struct keeper_child *child = child_find(getpgid(pid), false);
+    return child != NULL && child->foreign;
+}
+
 static void on_peek(const struct keeper_message *request) {
     struct keeper_message message = {.verb = KEEPER_REPLY, .result = -EPERM};
     struct iovec near = {message.data, request->len};
     struct iovec far = {(void *)(uintptr_t)request->address, request->len};
     if (request->len > CHANNEL_DATA_SIZE) {
         message.result = -EINVAL;
-    } else if (!keeper.refuse) {
+    } else if (!refuses(request->pid)) {
         ssize_t n = process_vm_readv(request->pid, &near, 1, &far, 1, 0);
         message.result = n >= 0 ? (int)n : -errno;
     }
@@ -365,25 +509,27 @@ static void on_getfd(const struct keeper_message *request) {
     scoped_fd pidfd = (int)syscall(SYS_pidfd_open, request->pid, 0);
     int open_error = pidfd < 0 ? -errno : 0;
     scoped_fd fd = -1;
-    if (open_error == 0 && !keeper.refuse) fd = (int)syscall(SYS_pidfd_getfd, pidfd, request->fd, 0);
-    int result = open_error != 0 ? open_error : keeper.refuse ? -EPERM : fd < 0 ? -errno : 0;
+    bool refused = refuses(request->pid);
+    if (open_error == 0 && !refused) fd = (int)syscall(SYS_pidfd_getfd, pidfd, request->fd, 0);
+    int result = open_error != 0 ? open_error : refused ? -EPERM : fd < 0 ? -errno : 0;
     reply(&(struct keeper_message){.verb = KEEPER_REPLY, .result = result}, &fd, result == 0 ? 1 : 0);
 }
 
 static void on_kill(const struct keeper_message *request) {
-    struct child *child = child_find(request->pid);
-    int result = child == NULL || child->exited                                              ? -ESRCH
+    struct keeper_child *child = child_find(request->pid, false);
+    int result = child == NULL    ? -ESRCH
+                 : child->foreign ? foreign_kill(child, request->signo, request->to_group)
                  : kill(request->to_group ? -request->pid : request->pid, request->signo) == 0 ? 0
                                                                                               : -errno;
     reply_result(result);
 }
 
 static void on_forget(const struct keeper_message *request) {
-    struct child *child = child_find(request->pid);
-    if (child != NULL && child->exited) {
+    struct keeper_child *child = child_find(request->pid, true);
+    if (child != NULL) {
         fd_close(&child->pidfd);
         fd_close(&child->listener);
-        *child = (struct child){.pidfd = -1, .listener = -1};
+        *child = (struct keeper_child){.pidfd = -1, .listener = -1};
     }
     reply_result(0);
 }
@@ -395,6 +541,12 @@ static void on_heard(const struct keeper_message *request) {
         keeper.signal_count[i]--;
     }
     reply_result(0);
+}
+
+// The supervisor takes the word of the process that it started, and of no other (NotifyAccess=main).
+static void on_notify(const struct keeper_message *request, const int *fds, size_t fd_count) {
+    bool fits = request->len <= CHANNEL_DATA_SIZE;
+    reply_result(fits ? sdnotify_send(&keeper.supervisor, request->data, request->len, fds, fd_count) : -EINVAL);
 }
 
 static void on_request(const struct keeper_message *request, int *fds, size_t fd_count) {
@@ -411,6 +563,10 @@ static void on_request(const struct keeper_message *request, int *fds, size_t fd
         case KEEPER_KILL: on_kill(request); return;
         case KEEPER_FORGET: on_forget(request); return;
         case KEEPER_HEARD: on_heard(request); return;
+        case KEEPER_SETTLED: on_settled(); return;
+        case KEEPER_STATE: on_state(); return;
+        case KEEPER_UPGRADE: on_upgrade(fds, fd_count); return;
+        case KEEPER_NOTIFY: on_notify(request, fds, fd_count); return;
         case KEEPER_QUIT:
             keeper.quitting = true;
             keeper.exit_code = request->result;
@@ -438,6 +594,10 @@ static void on_channel(void) {
                 primary_gone();
             return;
         }
+        if (r == -EMFILE) {
+            reply_result(r);
+            continue;
+        }
         if (r < 0) {
             primary_replace("sends what is no request");
             return;
@@ -454,7 +614,7 @@ static void reap(void) {
     for (;;) {
         siginfo_t info = {0};
         if (waitid(P_ALL, 0, &info, WEXITED | WNOHANG | WNOWAIT) != 0 || info.si_pid == 0) return;
-        struct child *child = child_find(info.si_pid);
+        struct keeper_child *child = child_find(info.si_pid, false);
         if (child != NULL) kill(-info.si_pid, SIGKILL);
         int status = 0;
         if (waitpid(info.si_pid, &status, 0) != info.si_pid) continue;
@@ -466,6 +626,23 @@ static void reap(void) {
             child->status = status;
         }
     }
+}
+
+// Whoever reaps it now may have done so; its group keeps its number as long as it has members.
+static void reap_foreign(void) {
+    for (size_t i = 0; i < keeper.child_end; i++) {
+        struct keeper_child *child = &keeper.child[i];
+        if (!child->foreign || child->exited || !foreign_has_ended(child)) continue;
+        kill(-child->pid, SIGKILL);
+        child->exited = true;
+        child->status = foreign_status(child);
+    }
+}
+
+static size_t poll_foreign(struct pollfd *polls, size_t count) {
+    for (size_t i = 0; i < keeper.child_end; i++)
+        if (keeper.child[i].foreign && !keeper.child[i].exited) polls[count++] = (struct pollfd){.fd = keeper.child[i].pidfd, .events = POLLIN};
+    return count;
 }
 
 // An interactive shell passes the HUP of a vanished terminal on with kill(2), as a person would: the terminal itself tells.
@@ -523,7 +700,7 @@ static bool report(void) {
     if (!keeper.told) return false;
     report_signals();
     for (size_t i = 0; i < keeper.child_end; i++) {
-        struct child *child = &keeper.child[i];
+        struct keeper_child *child = &keeper.child[i];
         if (child->pid == 0 || !child->exited || child->reported) continue;
         struct keeper_message message = {.verb = KEEPER_EXITED, .key = child->token, .pid = child->pid, .status = child->status};
         if (channel_send(keeper.channel, &message, NULL, 0) != 0) return true;
@@ -564,21 +741,29 @@ static void drain_outputs(const struct pollfd *polls, size_t count) {
 // ---- the loop
 
 static int wait_ms(void) {
-    uint64_t now = clock_now_ns();
+    uint64_t now = clock_now_ns(), until = keeper.primary_retry_ns;
     if (keeper.embedded && (keeper.ending_ns == 0 || keeper.ending_ns == CLOCK_NEVER)) return -1;
-    if (keeper.embedded) return now >= keeper.ending_ns ? 0 : (int)((keeper.ending_ns - now) / CLOCK_MS) + 1;
-    if (keeper.primary > 0) return -1;
-    return now >= keeper.primary_retry_ns ? 0 : (int)((keeper.primary_retry_ns - now) / CLOCK_MS) + 1;
+    if (!keeper.embedded && keeper.primary > 0 && keeper.trial != KEEPER_TRIAL_RUNNING) return -1;
+    if (keeper.primary > 0) until = keeper.primary_started_ns + TRIAL_NS;
+    if (keeper.embedded) until = keeper.ending_ns;
+    return now >= until ? 0 : (int)((until - now) / CLOCK_MS) + 1;
+}
+
+static void check_trial(void) {
+    if (keeper.trial != KEEPER_TRIAL_RUNNING || keeper.primary == 0 || clock_now_ns() < keeper.primary_started_ns + TRIAL_NS) return;
+    if (keeper.channel >= 0) primary_replace("has not taken over in time");
 }
 
 static void turn(void) {
-    static struct pollfd polls[KEEPER_HELD_MAX + POLL_FIXED];
+    static struct pollfd polls[KEEPER_HELD_MAX + KEEPER_CHILD_MAX + POLL_FIXED];
     bool more = keeper.channel >= 0 && report();
     size_t count = POLL_FIXED;
     polls[0] = (struct pollfd){.fd = keeper.signals, .events = POLLIN};
     polls[1] = (struct pollfd){.fd = keeper.channel, .events = (short)(POLLIN | (more ? POLLOUT : 0))};
     polls[2] = (struct pollfd){.fd = keeper.parent_pidfd, .events = POLLIN};
     if (!keeper.told) count = poll_outputs(polls, count);
+    size_t outputs_end = count;
+    count = poll_foreign(polls, count);
     if (poll(polls, count, wait_ms()) < 0) return;
     if (polls[0].revents != 0) on_signals();
     if (polls[1].revents != 0) on_channel();
@@ -586,9 +771,11 @@ static void turn(void) {
         on_channel();  // its last words, which may be to quit
         program_ended();
     }
-    drain_outputs(polls, count);
+    drain_outputs(polls, outputs_end);
+    if (count > outputs_end) reap_foreign();
     end_with_program();
     if (keeper.embedded) return;
+    check_trial();
     if (keeper.primary == 0 && !keeper.quitting && clock_now_ns() >= keeper.primary_retry_ns) primary_start();
     act_alone();
 }
@@ -604,10 +791,18 @@ static void kill_children(bool primary_too) {
     }
 }
 
+static bool foreign_run(void) {
+    bool run = false;
+    reap_foreign();
+    for (size_t i = 0; i < keeper.child_end; i++) run |= keeper.child[i].foreign && !keeper.child[i].exited;
+    return run;
+}
+
 // Everything below us, strangers that became ours included, until the kernel says there is nobody. The primary gets a
 // while to say its last words.
 static void kill_all(void) {
     uint64_t patience = clock_now_ns() + CHANNEL_PATIENCE_MS * CLOCK_MS;
+    reap_foreign();
     for (size_t i = 0; i < keeper.child_end; i++)
         if (keeper.child[i].pid > 0 && !keeper.child[i].exited) kill(-keeper.child[i].pid, SIGKILL);
     for (;;) {
@@ -615,7 +810,7 @@ static void kill_all(void) {
         kill_children(clock_now_ns() > patience);
         while ((pid = waitpid(-1, NULL, WNOHANG)) > 0)
             if (pid == keeper.primary) keeper.primary = 0;
-        if (pid < 0 && errno == ECHILD) return;
+        if (pid < 0 && errno == ECHILD && !foreign_run()) return;
         poll(NULL, 0, 1);
     }
 }
@@ -638,12 +833,12 @@ static void prepare(char **argv, char **envp) {
         setrlimit(RLIMIT_NOFILE, &files);
     }
     const char *refuse = getenv("PANDO_DEBUG_REFUSE");
-    keeper.had_terminal = has_terminal();
     keeper.refuse = refuse != NULL && strcmp(refuse, "keeper") == 0;
+    keeper.refuse_foreign = refuse != NULL && strcmp(refuse, "foreign") == 0;
+    int r = sdnotify_open(&keeper.supervisor, getenv("NOTIFY_SOCKET"));
+    if (r != 0) log_warn("the supervisor's NOTIFY_SOCKET=%s cannot be used: %s", getenv("NOTIFY_SOCKET"), strerror(-r));
     keeper.name = argv[1];
     keeper.envp = envp;
-    keeper.channel = -1;
-    keeper.primary_pidfd = keeper.parent_pidfd = -1;
 }
 
 // The program's other descriptors are none of ours, nor of the workers'.
@@ -652,12 +847,13 @@ static int prepare_embedded(char **argv, char **envp) {
     if (channel != INHERIT_KEEPER_END && (channel < 0 || dup3(channel, INHERIT_KEEPER_END, O_CLOEXEC) < 0)) return -errno;
     close(INHERIT_CHANNEL);
     if (syscall(SYS_close_range, INHERIT_KEEPER_END + 1, ~0U, 0) != 0) return -errno;
+    keeper.parent_pidfd = (int)syscall(SYS_pidfd_open, getppid(), 0);
     prepare(argv, envp);
     keeper.channel = INHERIT_KEEPER_END;
+    keeper.primary_pidfd = -1;
     keeper.embedded = true;
     keeper.surviving = strcmp(argv[1], INHERIT_SURVIVING_VERB) == 0;
     keeper.name = argv[2];
-    keeper.parent_pidfd = (int)syscall(SYS_pidfd_open, getppid(), 0);
     prctl(PR_SET_NAME, "pando-keeper", 0, 0, 0);
     return 0;
 }
@@ -686,28 +882,80 @@ static int adopt_inherited(int fd, enum held_kind kind, uint64_t key) {
     return held_put(kind, key, &held);
 }
 
+// They stay where they are, and before the others are moved: those go to the numbers behind them.
+static int adopt_given(void) {
+    int r = 0;
+    for (int fd = INHERIT_GIVEN; r == 0 && fcntl(fd, F_GETFD) >= 0; fd++) {
+        int held = fd;
+        r = fd_set_cloexec(fd, true);
+        if (r == 0) r = held_put(HELD_GIVEN, (uint64_t)(fd - INHERIT_GIVEN), &held);
+    }
+    return r;
+}
+
 static int adopt_all_inherited(void) {
-    int r = adopt_inherited(INHERIT_LAUNCH, HELD_LAUNCH, 1);
+    int r = adopt_given();
+    if (r == 0) r = adopt_inherited(INHERIT_LAUNCH, HELD_LAUNCH, 1);
     if (r == 0) r = adopt_inherited(INHERIT_LOCK, HELD_LOCK, 0);
     if (r == 0) r = adopt_inherited(INHERIT_CONTROL, HELD_CONTROL, 0);
+    if (r == 0) r = adopt_inherited(INHERIT_PROGRAM, HELD_PANDO, 0);
     if (r == 0) r = adopt_inherited(INHERIT_READY, HELD_READY, 0);
-    return r == 0 ? fd_set_cloexec(INHERIT_PROGRAM, true) : r;
+    int self = r == 0 ? open("/proc/self/exe", O_PATH | O_CLOEXEC) : -1;
+    return r != 0 ? r : self < 0 ? -errno : held_put(HELD_KEEPER, 0, &self);
+}
+
+static int begin(void) {
+    int r = adopt_all_inherited();  // first of all: an absent one's number is free for anything we open
+    keeper.channel = keeper.primary_pidfd = keeper.parent_pidfd = -1;
+    keeper.had_terminal = has_terminal();
+    return r;
+}
+
+// The old one must not write to the record any more when the next one reads it.
+static void end_primary(void) {
+    struct pollfd ended = {.fd = keeper.primary_pidfd, .events = POLLIN};
+    if (keeper.primary > 0 && kill(keeper.primary, SIGKILL) == 0) poll(&ended, 1, CHANNEL_PATIENCE_MS);
+    keeper.primary = 0;
+    fd_close(&keeper.primary_pidfd);
+    primary_gone();
+}
+
+// We are what another keeper, or a primary without one, has become. The primary that is still there is of the old program.
+static int resume(const char *number) {
+    int memfd = atoi(number);
+    int r = keeper_state_load(memfd, &state);
+    if (r != 0) return r;
+    close(memfd);
+    state_apply();
+    keeper_state_keep_fds(&state, false);
+    end_primary();
+    return 0;
+}
+
+// `pando-keeper --examine FD`: could this keeper go on from there?
+static int examine(const char *number) {
+    int r = keeper_state_load(atoi(number), &state);
+    if (r == 0) return printf("channel %d\n", CHANNEL_VERSION) > 0 && fflush(stdout) == 0 ? 0 : 1;
+    printf("the state of the running keeper is not of this version (%d): %s\n", KEEPER_STATE_VERSION, strerror(-r));
+    return 1;
 }
 
 int main(int argc, char **argv, char **envp) {
     if (is_embedded(argc, argv)) return main_embedded(argv, envp);
-    if (argc != 2 || fcntl(INHERIT_PROGRAM, F_GETFD) < 0) {
+    if (argc == 3 && strcmp(argv[1], INHERIT_EXAMINE_VERB) == 0) return examine(argv[2]);
+    if (argc != 3 && (argc != 2 || fcntl(INHERIT_PROGRAM, F_GETFD) < 0)) {
         fprintf(stderr, "pando-keeper: started by `pando run`, not by hand\n");
         return 2;
     }
     log_init("keeper", argv[1], isatty(STDERR_FILENO) ? LOG_FORM_SHORT : LOG_FORM_FULL, LOG_LEVEL_INFO);
     log_set_sink(write_if_room, NULL);
-    int r = adopt_all_inherited();  // first of all: an absent one's number is free for anything we open
+    int r = argc == 3 ? resume(argv[2]) : begin();
     if (r != 0) {
         log_error("cannot keep what was inherited: %s", strerror(-r));
         return 1;
     }
     prepare(argv, envp);
+    reap();
     while (!keeper.quitting) turn();
     kill_all();
     return keeper.exit_code;

@@ -99,7 +99,6 @@ static void on_listening(void *arg, struct worker *worker, const struct record_a
 
 static bool on_draining(void *arg, struct worker *worker) { return watches_drain(arg, worker); }
 static void on_changed(void *arg) { primary_wake(arg); }
-static const char *on_last_lines(void *arg, const struct worker *worker) { return (void)arg, (void)worker, ""; }
 
 static void on_finished(void *arg, int exit_code, const char *why) {
     pando_cluster *cluster = arg;
@@ -262,6 +261,7 @@ static void prepare(pando_cluster *cluster) {
     primary->message_queue_max = cluster->options.max_queued_bytes;
     primary->lock = primary->ready = -1;
     link_init(&primary->link, -1);
+    primary->link.alone = true;
     list_init(&primary->unsent);
     primary->pool.link = &primary->link;
     primary->pool.launch = &primary->launch;
@@ -272,7 +272,6 @@ static void prepare(pando_cluster *cluster) {
                                               .listening = on_listening,
                                               .draining = on_draining,
                                               .changed = on_changed,
-                                              .last_lines = on_last_lines,
                                               .finished = on_finished};
     for (int i = 0; i < POOL_GIVEN_FD_MAX; i++) cluster->given.fd[i] = -1;
 }

@@ -78,7 +78,7 @@ int keeper_start(pando_cluster *cluster, struct pando_error *error) {
     if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, pair) != 0)
         return error_set(error, errno, "start the keeper: make its channel");
     scoped_fd far = pair[1];
-    link_init(&cluster->primary.link, pair[0]);
+    cluster->primary.link.fd = pair[0];
     cluster->keeper_used = true;
     r = spawn_it(cluster, path, far);
     if (r != 0) return error_set(error, -r, "start the keeper %.300s", path);

@@ -61,7 +61,7 @@ static int start(pando_cluster *cluster, struct pando_error *error) {
     if (r != 0) return r;
     int workers = cluster->options.workers > 0 ? cluster->options.workers : pando_available_cpus();
     log_info("%d worker%s", workers, workers == 1 ? "" : "s");
-    pool_begin(&cluster->primary.pool, workers < LAUNCH_WORKERS_MAX ? workers : LAUNCH_WORKERS_MAX);
+    pool_begin(&cluster->primary.pool, workers < LAUNCH_WORKERS_MAX ? workers : LAUNCH_WORKERS_MAX, 0);
     primary_wake(&cluster->primary);
     return 0;
 }

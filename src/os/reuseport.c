@@ -10,6 +10,7 @@
 enum {
     CODE_MAX = BPF_MAXINSNS,
     IP_SOURCE = 12,   // offset in an IPv4 header
+    IP6_SIZE = 40,
     IP6_SOURCE = 8,   // in an IPv6 header, four words
     MEMORY_CLIENT = 0,  // scratch: the client's address as one word
     MEMORY_BEST = 1,    // the best score so far
@@ -86,9 +87,27 @@ static void build_sticky(struct code *code, const struct reuseport_member *membe
     add(code, (struct sock_filter)BPF_STMT(BPF_RET | BPF_A, 0));
 }
 
-int reuseport_choose(int fd, enum reuseport_policy policy, const struct reuseport_member *members, size_t count) {
+// The source port: behind an IPv4 header of any length, or behind the fixed IPv6 one.
+static void build_probe(struct code *code, struct reuseport_probe probe) {
+    add(code, (struct sock_filter)BPF_STMT(BPF_LD | BPF_B | BPF_ABS, (uint32_t)SKF_NET_OFF));
+    add(code, (struct sock_filter)BPF_STMT(BPF_ALU | BPF_RSH | BPF_K, 4));
+    add(code, (struct sock_filter)BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, 4, 0, 6));
+    add(code, (struct sock_filter)BPF_STMT(BPF_LD | BPF_B | BPF_ABS, (uint32_t)SKF_NET_OFF));
+    add(code, (struct sock_filter)BPF_STMT(BPF_ALU | BPF_AND | BPF_K, 0xf));
+    add(code, (struct sock_filter)BPF_STMT(BPF_ALU | BPF_LSH | BPF_K, 2));
+    add(code, (struct sock_filter)BPF_STMT(BPF_MISC | BPF_TAX, 0));
+    add(code, (struct sock_filter)BPF_STMT(BPF_LD | BPF_H | BPF_IND, (uint32_t)SKF_NET_OFF));
+    add(code, (struct sock_filter)BPF_JUMP(BPF_JMP | BPF_JA, 1, 0, 0));
+    add(code, (struct sock_filter)BPF_STMT(BPF_LD | BPF_H | BPF_ABS, (uint32_t)(SKF_NET_OFF + IP6_SIZE)));
+    add(code, (struct sock_filter)BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, probe.port, 0, 1));
+    add(code, (struct sock_filter)BPF_STMT(BPF_RET | BPF_K, probe.index));
+}
+
+int reuseport_choose(int fd, enum reuseport_policy policy, const struct reuseport_member *members, size_t count,
+                     struct reuseport_probe probe) {
     assert(count >= 1 && count <= REUSEPORT_CHOICE_MAX);
     struct code code = {.len = 0};
+    if (probe.port != 0) build_probe(&code, probe);
     if (policy == REUSEPORT_STICKY && count > 1)
         build_sticky(&code, members, count);
     else

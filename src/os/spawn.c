@@ -6,6 +6,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/capability.h>
 #include <linux/seccomp.h>
 #include <signal.h>
 #include <string.h>
@@ -17,6 +18,11 @@
 #include <unistd.h>
 
 #include "fd.h"
+
+#ifndef CAP_PERFMON
+#define CAP_PERFMON 38
+#define CAP_BPF 39
+#endif
 
 enum { SPAWN_STACK_BYTES = 64 * 1024 };
 
@@ -105,10 +111,17 @@ static int child_user(const struct spawn *spawn) {
     return 0;
 }
 
+// Given to Pando for its steering (AmbientCapabilities= in a unit); a worker that kept them could take the machine's network down.
+static void child_lower_ambient(void) {
+    static const int steering[] = {CAP_BPF, CAP_NET_ADMIN, CAP_PERFMON};
+    for (size_t i = 0; i < sizeof steering / sizeof *steering; i++) prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_LOWER, steering[i], 0, 0);
+}
+
 static int child_prepare(struct child *child) {
     const struct spawn *spawn = child->spawn;
     int r;
     if (spawn->new_session) setsid();
+    if (spawn->no_steering) child_lower_ambient();
     child->stage = SPAWN_STAGE_FDS;
     if ((r = child_fds(child)) != 0) return r;
     child->stage = SPAWN_STAGE_AFFINITY;

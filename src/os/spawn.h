@@ -39,6 +39,7 @@ struct spawn {
     int fd_source[SPAWN_FD_MAX], fd_target[SPAWN_FD_MAX];  // source -1 = unused
     bool new_session;
     bool set_user, no_new_privs;
+    bool no_steering;  // it does not inherit the ambient capabilities (capabilities(7)) that steering needs
     uid_t uid;
     gid_t gid;
     const gid_t *groups;

@@ -471,10 +471,19 @@ static __always_inline void watch_queues(void) {
     if (watch != NULL) watch_on(watch);
 }
 
+// A connection of user space's own, to ask this very slot. The data begin with the TCP header: its first half is the port. Not
+// static, so that what is compared here multiplies no paths in `choose` (it would be refused without CAP_PERFMON).
+__noinline int give_probe(struct sk_reuseport_md *ctx, uint32_t event) {
+    const uint16_t *source = ctx->data, *end = ctx->data_end;
+    if (memory.probe_port == 0 || event == STEERING_MOVE || source + 1 > end || *source != memory.probe_port) return 0;
+    return give(ctx, memory.probe_slot, event);
+}
+
 SEC("sk_reuseport/migrate") int choose(struct sk_reuseport_md *ctx) {
     uint32_t event = event_of(ctx);
     if (event >= STEERING_EVENTS) return SK_PASS;  // begins nothing
     uint32_t current = memory.current & 1;
+    if (give_probe(ctx, event)) return SK_PASS;
     uint32_t slot = memory.bank[current].fit != 0 ? pick(ctx, current, event) : NOBODY;
     if (!give_unless_full(ctx, slot, event) && !give_to_any(ctx, current, event))
         give(ctx, slot, event);  // all are full: better to come again than to go to a stranger

@@ -24,6 +24,8 @@
 #define IPPROTO_MPTCP 262
 #endif
 
+#define BUSY_NS CLOCK_S
+#define BUSY_STEP_US 2000
 #define SETTLE_STEP_US 50
 #define SETTLE_NS (2 * CLOCK_MS)
 
@@ -189,6 +191,15 @@ static int learn(const struct steering *steering, unsigned slot) {
     return r != 0 ? r : (int)run.retval;
 }
 
+// A socket that came from an instance that was killed has a place in that one's map until the kernel has cleared it away.
+static int enter_map(const struct steering *steering, const uint32_t *slot, const uint64_t *value) {
+    uint64_t until = clock_now_ns() + BUSY_NS;
+    int r;
+    while ((r = bpf_map_update_elem(steering->fd[STEERING_FD_SOCKETS], slot, value, BPF_ANY)) == -EBUSY && clock_now_ns() < until)
+        usleep(BUSY_STEP_US);
+    return r;
+}
+
 // Tagged before it listens, so that every connection inherits the tag. The entry is gone after a shutdown(2), and comes back
 // by hand only.
 static int enter(struct steering *steering, uint32_t slot, int fd, struct pando_error *error) {
@@ -201,7 +212,7 @@ static int enter(struct steering *steering, uint32_t slot, int fd, struct pando_
     if (r != 0) return error_set(error, -r, "slot %u: tagging its socket", slot);
     if (option_of(fd, SO_ACCEPTCONN) != 1) r = listen_at(fd, memory->moving_name, memory->moving == slot ? memory->moving_name_len : 0);
     if (r != 0) return error_set(error, -r, "slot %u: listening", slot);
-    if (!known) r = bpf_map_update_elem(steering->fd[STEERING_FD_SOCKETS], &slot, &value, BPF_ANY);
+    if (!known) r = enter_map(steering, &slot, &value);
     if (r == -EBUSY) return error_say(error, EBUSY, "slot %u: its socket has a place in this or another steering already", slot);
     if (r != 0) return error_set(error, -r, "slot %u: entering its socket", slot);
     if (memory->cookie[slot] != cookie || memory->seat[slot].address == 0) learn(steering, slot);
@@ -255,6 +266,11 @@ int steering_set_weight(struct steering *steering, unsigned slot, unsigned weigh
 unsigned steering_weight(const struct steering *steering, unsigned slot) {
     assert(slot < steering->memory->slots);
     return steering->memory->weight[slot];
+}
+
+void steering_set_probe(struct steering *steering, unsigned slot, uint16_t port) {
+    steering->memory->probe_slot = slot;
+    steering->memory->probe_port = htons(port);
 }
 
 void steering_set_lobby(struct steering *steering, int slot) {

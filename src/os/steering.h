@@ -89,6 +89,8 @@ int steering_set_weight(struct steering *steering, unsigned slot, unsigned weigh
 int steering_set_weights(struct steering *steering, const uint16_t *weights);  // of all slots, at once
 unsigned steering_weight(const struct steering *steering, unsigned slot);
 void steering_set_lobby(struct steering *steering, int slot);  // where connections wait when no slot is fit; -1 = none
+// Until it is set otherwise, connections from this port (0 = none) go to this slot, fit or not: to ask its worker whether it is.
+void steering_set_probe(struct steering *steering, unsigned slot, uint16_t port);
 void steering_set_policy(struct steering *steering, enum steering_policy policy);
 
 // Moves what waits in the slot's queue to fit slots. Steers away, waits for handshakes under way (0.1 to 2 ms of the caller's

@@ -6,7 +6,7 @@
 #include <stdint.h>
 
 #define STEERING_MEMORY_MAGIC UINT64_C(0x50616e646f537465)  // "PandoSte"
-#define STEERING_MEMORY_VERSION 1
+#define STEERING_MEMORY_VERSION 2
 
 enum {
     STEERING_SLOTS = 1024,  // a power of two: the program masks with it
@@ -63,6 +63,8 @@ struct steering_memory {
     // set by user space
     uint32_t slots, policy, current;
     uint32_t lobby, moving;   // the slot whose queue is being moved; STEERING_SLOTS = none, for both
+    uint32_t probe_slot;      // where a connection from `probe_port` (network byte order; 0 = none) goes, fit or not
+    uint32_t probe_port;
     uint32_t looks, counts;   // whether queues are looked at, connections counted
     uint8_t moving_name[28];  // where that slot's socket is bound: as long as a sockaddr_in6
     uint32_t moving_name_len;

@@ -35,6 +35,7 @@ int steering_set_weight(struct steering *steering, unsigned slot, unsigned weigh
 int steering_set_weights(struct steering *steering, const uint16_t *weights) { (void)steering, (void)weights, abort(); }
 unsigned steering_weight(const struct steering *steering, unsigned slot) { (void)steering, (void)slot, abort(); }
 void steering_set_lobby(struct steering *steering, int slot) { (void)steering, (void)slot, abort(); }
+void steering_set_probe(struct steering *steering, unsigned slot, uint16_t port) { (void)steering, (void)slot, (void)port, abort(); }
 void steering_set_policy(struct steering *steering, enum steering_policy policy) { (void)steering, (void)policy, abort(); }
 int steering_move_queue(struct steering *steering, unsigned slot, int fd, unsigned *out_moved, struct pando_error *error) {
     (void)steering, (void)slot, (void)fd, (void)out_moved, (void)error, abort();

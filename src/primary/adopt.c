@@ -11,10 +11,14 @@
 
 #include "control.h"
 #include "fd.h"
+#include "given.h"
 #include "home.h"
 #include "log.h"
 #include "notify.h"
+#include "program.h"
 #include "steer.h"
+#include "str.h"
+#include "upgrade.h"
 #include "watches.h"
 
 // Everything the keeper told in answer to HELLO.
@@ -52,6 +56,16 @@ static int take_held(struct told *told, enum held_kind kind, uint64_t key) {
     return -1;
 }
 
+// Some of a kind, for nobody: out of the keeper's hands too.
+static void drop_held(struct primary *primary, struct told *told, enum held_kind kind) {
+    for (size_t i = 0; i < told->len; i++) {
+        struct keeper_message *message = &told->event[i].message;
+        if (message->verb != KEEPER_HELD || message->kind != kind) continue;
+        fd_close(&told->event[i].fd[0]);
+        link_drop(&primary->link, kind, message->key);
+    }
+}
+
 // ---- launch, record, ring, control
 
 static int load_launch(struct primary *primary, struct told *told, struct pando_error *error) {
@@ -63,9 +77,16 @@ static int load_launch(struct primary *primary, struct told *told, struct pando_
 static int open_record(struct primary *primary, struct told *told, bool *out_fresh, struct pando_error *error) {
     scoped_fd memfd = take_held(told, HELD_RECORD, 0);
     *out_fresh = memfd < 0;
+    primary->adopted_record = memfd >= 0;
     int r = memfd >= 0 ? record_map(memfd, &primary->pool.record) : record_create(&primary->pool.record, &memfd);
     if (r == -EPROTO) return error_say(error, EPROTO, "take over: the record is of another version of Pando");
     if (r == 0 && *out_fresh) r = link_hold(&primary->link, HELD_RECORD, 0, memfd);
+    if (r == 0 && primary->pool.record->generation == 0) {  // killed before it had begun: so do we
+        *out_fresh = true;
+        record_clear(primary->pool.record);
+        drop_held(primary, told, HELD_SOCKET);
+        drop_held(primary, told, HELD_STEERING);
+    }
     return r == 0 ? 0 : error_set(error, -r, "start: make the record");
 }
 
@@ -97,7 +118,7 @@ static void adopt_child(struct primary *primary, struct told *told, struct link_
     const struct keeper_message *message = &event->message;
     struct pool_fds fds = {-1, -1, -1, -1};
     struct worker *worker =
-        pool_adopt(&primary->pool, message->key, message->pid, fd_take(&event->fd[0]), fd_take(&event->fd[1]));
+        pool_adopt(&primary->pool, message, fd_take(&event->fd[0]), fd_take(&event->fd[1]));
     if (worker == NULL) return;
     fds.out = take_held(told, HELD_OUTPUT, message->key << 1);
     fds.err = take_held(told, HELD_OUTPUT, message->key << 1 | 1);
@@ -116,6 +137,8 @@ static void adopt_rest(struct primary *primary, struct link_event *event) {
             generations_adopt(&primary->pool.generations, (enum held_kind)message->kind, message->key, fd_take(&event->fd[0]));
         else if (message->kind == HELD_STEERING)
             steer_adopt(&primary->pool.listeners, message->key, fd_take(&event->fd[0]));
+        else if (message->kind == HELD_UPGRADER)
+            control_adopt_upgrader(primary->control, fd_take(&event->fd[0]));
         else if (message->kind == HELD_OUTPUT || message->kind == HELD_READY_PIPE || message->kind == HELD_CHANNEL)
             link_drop(&primary->link, (enum held_kind)message->kind, message->key);
     }
@@ -139,6 +162,39 @@ static void adopt_all(struct primary *primary, struct told *told) {
     watches_resume_channels(primary);
 }
 
+// ---- what our own supervisor passed on
+
+// The names in LISTEN_FDNAMES, in order, as sd_listen_fds_with_names(3) reads them.
+static void name_given(char *names, struct given *given, size_t count) {
+    for (size_t i = 0; i < count; i++) {
+        char *name = names != NULL ? strsep(&names, ":") : NULL;
+        given[i].name = name != NULL && *name != '\0' ? name : "unknown";
+    }
+}
+
+static void count_given(struct primary *primary, const struct told *told) {
+    for (size_t i = 0; i < told->len; i++)
+        primary->given_count += told->event[i].message.verb == KEEPER_HELD && told->event[i].message.kind == HELD_GIVEN;
+}
+
+static int take_given(struct primary *primary, struct told *told) {
+    size_t count = (size_t)primary->given_count;
+    const char *text = getenv("LISTEN_FDNAMES");
+    scoped_str names = text != NULL ? strdup(text) : NULL;
+    struct given *given = count > 0 ? calloc(count, sizeof *given) : NULL;
+    const struct launch *launch = &primary->launch;
+    if (count > 0 && given == NULL) return -ENOMEM;
+    for (size_t i = 0; i < count; i++) given[i].fd = take_held(told, HELD_GIVEN, i);
+    name_given(names, given, count);
+    primary->given_slots = given_take(&primary->pool.listeners, given, count, launch->has_user ? launch->uid : geteuid());
+    free(given);
+    return 0;
+}
+
+void adopt_given_done(struct primary *primary) {
+    for (int i = 0; i < primary->given_count; i++) link_drop(&primary->link, HELD_GIVEN, (uint64_t)i);
+}
+
 static int adopt_told(struct primary *primary, struct told *told, struct pando_error *error) {
     bool fresh;
     int r = load_launch(primary, told, error);
@@ -157,14 +213,19 @@ static int adopt_told(struct primary *primary, struct told *told, struct pando_e
     r = pool_open(&primary->pool, error);
     if (r != 0) return r;
     primary->pool.record->primaries++;
-    primary->adopted_record = !fresh;
+    if (primary->pool.record->program[0] == '\0')
+        program_self(primary->pool.record->program, sizeof primary->pool.record->program);
+    count_given(primary, told);
     if (!fresh) adopt_all(primary, told);
-    return 0;
+    if (fresh && (r = take_given(primary, told)) != 0) return error_set(error, -r, "start: take the supervisor's sockets");
+    upgrade_adopted(primary);
+    return link_settled(&primary->link);
 }
 
 int adopt(struct primary *primary, struct pando_error *error) {
     struct told told = {0};
     int r = hear(primary, &told);
+    if (r != 0) primary->adopted_record = true;  // what cannot be heard of may be there all the same
     r = r == 0 ? adopt_told(primary, &told, error) : error_set(error, -r, "start: talk to the keeper");
     for (size_t i = 0; i < told.len; i++)
         for (int k = 0; k < 2; k++) fd_close(&told.event[i].fd[k]);

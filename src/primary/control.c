@@ -20,11 +20,12 @@
 #include "reload.h"
 #include "rollout.h"
 #include "status.h"
+#include "upgrade.h"
 
 enum { CLIENT_MAX = 128, REQUEST_MAX = 64 * 1024, FOLLOW_QUEUE_MAX = 1 << 20, LINES_DEFAULT = 1000, LINES_MAX = 100000 };
 #define HALF_LINE_MS 10000
 
-enum waiting { WAITING_NOT, WAITING_SCALE, WAITING_RESTART, WAITING_STOP, WAITING_TURN, WAITING_RELOAD, WAITING_ROLLBACK };
+enum waiting { WAITING_NOT, WAITING_SCALE, WAITING_RESTART, WAITING_STOP, WAITING_TURN, WAITING_RELOAD, WAITING_ROLLBACK, WAITING_UPGRADE };
 
 struct client {
     uv_pipe_t pipe;
@@ -254,6 +255,20 @@ static void verb_rollout(struct client *client, const json_t *request) {
     primary_wake(primary);
 }
 
+static void verb_upgrade(struct client *client, const json_t *request) {
+    struct primary *primary = client->control->primary;
+    const json_t *program = json_object_get(request, "program");
+    if (busy_with_the_end(client, "upgrade")) return;
+    if (program != NULL && (!json_is_string(program) || json_string_value(program)[0] != '/')) {
+        send_error(client, 2, "upgrade: program: give an absolute path");
+        return;
+    }
+    if (!upgrade_begin(primary, json_string_value(program)))
+        send_error(client, 1, "upgrade: another one is under way");
+    else
+        client->waiting = WAITING_UPGRADE;
+}
+
 static void verb_stop(struct client *client, const json_t *request) {
     const json_t *now = json_object_get(request, "now");
     if (now != NULL && !json_is_boolean(now)) {
@@ -292,7 +307,7 @@ static const struct {
 } verbs[] = {
     {"status", verb_status}, {"info", verb_info}, {"ping", verb_ping}, {"scale", verb_scale},
     {"restart", verb_restart}, {"stop", verb_stop}, {"logs", verb_logs}, {"reload", verb_reload},
-    {"rollback", verb_rollback}, {"rollout", verb_rollout},
+    {"rollback", verb_rollback}, {"rollout", verb_rollout}, {"upgrade", verb_upgrade},
 };
 
 static void on_request(struct client *client, const char *line, size_t len) {
@@ -379,18 +394,24 @@ static bool make_room(struct control *control) {
     return oldest != NULL;
 }
 
-static void on_connection(uv_stream_t *listener, int status) {
-    struct control *control = listener->data;
-    struct client *client = status == 0 ? calloc(1, sizeof *client) : NULL;
-    if (client == NULL) return;
+static struct client *client_new(struct control *control) {
+    struct client *client = calloc(1, sizeof *client);
+    if (client == NULL) return NULL;
     client->control = control;
     client->next = control->first;
     control->first = client;
     control->count++;
     client->open_handles = 2;
-    uv_pipe_init(listener->loop, &client->pipe, 0);
-    uv_timer_init(listener->loop, &client->patience);
+    uv_pipe_init(control->primary->loop, &client->pipe, 0);
+    uv_timer_init(control->primary->loop, &client->patience);
     client->pipe.data = client->patience.data = client;
+    return client;
+}
+
+static void on_connection(uv_stream_t *listener, int status) {
+    struct control *control = listener->data;
+    struct client *client = status == 0 ? client_new(control) : NULL;
+    if (client == NULL) return;
     if (uv_accept(listener, (uv_stream_t *)&client->pipe) != 0) {
         client_close(client);
     } else if (!may_speak(&client->pipe)) {
@@ -470,6 +491,11 @@ static bool answer_wish(struct client *client) {
         send_error(client, 1, "restart: %s", pool->restart_why);
     else if (client->waiting == WAITING_RESTART && pool_is_restarted(pool))
         send_result(client, json_pack("{s:i}", "restarted", client->number));
+    else if (client->waiting == WAITING_UPGRADE && client->control->primary->upgrade_state == UPGRADE_REFUSED)
+        send_error(client, 4, "upgrade: %s", client->control->primary->upgrade_why);
+    else if (client->waiting == WAITING_UPGRADE && client->control->primary->upgrade_state == UPGRADE_DONE)
+        send_result(client, json_pack("{s:s, s:s, s:s}", "from", pool->record->upgrade_from, "version", PANDO_VERSION, "program",
+                                      pool->record->program));
     else if (pool->record->stopping && client->waiting != WAITING_STOP)
         send_error(client, 1, "the instance is being stopped");
     else
@@ -530,4 +556,34 @@ void control_finish(struct control *control, const char *why) {
         if (uv_fileno((uv_handle_t *)&client->pipe, &fd) == 0 && !control->primary->keeper_gone)
             link_hold(&control->primary->link, HELD_CLIENT, key++, fd);
     }
+}
+
+// ---- connections that outlive this primary
+
+void control_hold_upgraders(struct control *control) {
+    uv_os_fd_t fd;
+    uint64_t key = 0;
+    for (struct client *client = control == NULL ? NULL : control->first; client != NULL; client = client->next) {
+        if (client->closing || client->waiting != WAITING_UPGRADE || uv_fileno((uv_handle_t *)&client->pipe, &fd) != 0) continue;
+        link_hold(&control->primary->link, HELD_UPGRADER, key++, fd);
+    }
+}
+
+void control_drop_upgraders(struct control *control) {
+    if (control != NULL) link_drop_all(&control->primary->link, HELD_UPGRADER);
+}
+
+void control_adopt_upgrader(struct control *control, int fd_take) {
+    struct client *client = control == NULL ? NULL : client_new(control);
+    if (client == NULL) {
+        fd_close(&fd_take);
+        return;
+    }
+    client->waiting = WAITING_UPGRADE;
+    if (uv_pipe_open(&client->pipe, fd_take) != 0) {
+        fd_close(&fd_take);
+        client_close(client);
+        return;
+    }
+    uv_read_start((uv_stream_t *)&client->pipe, on_alloc, on_read);
 }

@@ -4,3 +4,6 @@
 
 // The process's main: `pando --primary NAME`, started by the keeper.
 int primary_main(int argc, char **argv);
+
+// `pando --examine`: could this program take over? See inherit.h.
+int primary_examine(void);

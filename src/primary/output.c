@@ -87,7 +87,7 @@ void output_pando_line(void *arg, const char *line, size_t len) {
 
 static void remember(struct stream *stream, const char *line, size_t len) {
     if (len == 0) return;
-    if (len >= OUTPUT_TAIL_SIZE) len = OUTPUT_TAIL_SIZE - 1;
+    if (len >= RECORD_TAIL_SIZE) len = RECORD_TAIL_SIZE - 1;
     memcpy(stream->tail, line, len);
     stream->tail[len] = '\0';
 }

@@ -11,10 +11,10 @@
 
 #include "launch.h"
 #include "outlet.h"
+#include "record.h"
 #include "ring.h"
 
 #define OUTPUT_LINE_MAX (64 * 1024)  // longer lines come in pieces
-#define OUTPUT_TAIL_SIZE 256         // of what a worker wrote last, for the story of its death
 
 struct output {
     struct outlet *out, *err;  // owned; the same one for a log file
@@ -32,7 +32,7 @@ struct stream;
 int output_init(struct output *output, uv_loop_t *loop, const struct launch *launch);  // 0 or -ENOMEM
 void output_pando_line(void *output, const char *line, size_t len);   // the log's sink
 
-// One worker's two pipes. Both descriptors are consumed. `tail` (OUTPUT_TAIL_SIZE) gets what it wrote last. NULL = out of memory.
+// One worker's two pipes. Both descriptors are consumed. `tail` (RECORD_TAIL_SIZE) gets what it wrote last. NULL = out of memory.
 struct stream *stream_open(struct output *output, uv_loop_t *loop, int slot, pid_t pid, bool is_stderr, int fd_take, char *tail);
 // Reads what is still in the pipe, ends a last line without newline, and closes.
 void stream_finish(struct stream *stream);

@@ -15,11 +15,13 @@
 #include <unistd.h>
 
 #include "adopt.h"
+#include "health.h"
 #include "clock.h"
 #include "control.h"
 #include "cpus.h"
 #include "entry.h"
 #include "fd.h"
+#include "given.h"
 #include "home.h"
 #include "inherit.h"
 #include "log.h"
@@ -29,10 +31,12 @@
 #include "reload.h"
 #include "rollout.h"
 #include "str.h"
+#include "supervisor.h"
 #include "turn.h"
+#include "upgrade.h"
 #include "watches.h"
 
-enum { FLUSH_MS = 1000, DESCRIPTORS_A_WORKER = 9, DESCRIPTORS_OF_OURS = 64 };
+enum { FLUSH_MS = 1000, UP_AGAIN_MS = 10000, DESCRIPTORS_A_WORKER = 13, DESCRIPTORS_OF_OURS = 64 };
 
 // ---- the pool's hooks
 
@@ -51,12 +55,6 @@ static void on_changed(void *arg) { primary_wake(arg); }
 static void on_progress(void *arg, const char *line) {
     struct primary *primary = arg;
     control_progress(primary->control, line);
-}
-
-static const char *on_last_lines(void *arg, const struct worker *worker) {
-    const struct primary *primary = arg;
-    const struct primary_worker *seen = primary->worker[worker->slot];
-    return seen == NULL ? "" : seen->tail;
 }
 
 // ---- the one who waits for `run -d`
@@ -92,17 +90,38 @@ static void check_up(struct primary *primary) {
     tell_ready(primary, INHERIT_READY_UP, "");
 }
 
-// Some are ready and some do not come: whoever waits has waited long enough.
+static uint64_t addresses_served(const struct pool *pool) {
+    uint64_t served = 0;
+    for (uint32_t i = 0; i < pool->record->slot_end; i++) served |= pool->record->worker[i].addresses;
+    return served;
+}
+
+// Some are ready and some do not come: whoever waits has waited long enough. Until all have come, it cannot be said what
+// nobody listens on.
 static void on_up_late(uv_timer_t *timer) {
     struct primary *primary = timer->data;
+    const struct record *record = primary->pool.record;
+    if (primary->given_count > 0 && !record->stopping) {
+        if (pool_ready_count(&primary->pool) < (int)record->wanted)
+            uv_timer_start(timer, on_up_late, UP_AGAIN_MS, 0);
+        else
+            given_end_unserved(&primary->pool.listeners, addresses_served(&primary->pool));
+        primary_wake(primary);
+    }
     if (!primary->pool.record->up_told && pool_ready_count(&primary->pool) > 0) tell_ready(primary, INHERIT_READY_UP, "");
 }
 
 // ---- the end
 
+static void remove_file(const struct primary *primary, const char *suffix) {
+    char path[HOME_PATH_MAX + 128];
+    if (primary->launch.home == NULL) return;
+    snprintf(path, sizeof path, "%s/%s.%s", primary->launch.home, primary->launch.name, suffix);
+    unlink(path);
+}
+
 static void on_finished(void *arg, int exit_code, const char *why) {
     struct primary *primary = arg;
-    char path[HOME_PATH_MAX + 128];
     primary->finished = true;
     if (why != NULL) {
         log_error("gives up: %s", why);
@@ -111,12 +130,11 @@ static void on_finished(void *arg, int exit_code, const char *why) {
         log_info("stopped");
     }
     control_finish(primary->control, why);
+    supervisor_finished(primary->supervisor, why);
     notify_remove_directory(primary->pool.notify_directory);
-    snprintf(path, sizeof path, "%s/%s.pids", primary->launch.home, primary->launch.name);
-    unlink(path);
+    remove_file(primary, "pids");
     pool_release_paths(&primary->pool);
-    snprintf(path, sizeof path, "%s/%s.sock", primary->launch.home, primary->launch.name);
-    unlink(path);
+    remove_file(primary, "sock");
     uv_stop(primary->loop);
 }
 
@@ -139,12 +157,21 @@ static void scale_by(struct primary *primary, int change) {
     pool_scale(&primary->pool, workers);
 }
 
+// The supervisor waits for an answer also where there is nothing to do.
 static void reload_by_signal(struct primary *primary) {
     struct pando_error error = {0};
+    supervisor_reloading(primary->supervisor);
     if (rollout_runs(&primary->pool))
         log_warn("HUP: a reload is under way already");
     else if (reload_begin(primary, NULL, &error) != 0)
         log_error("HUP: reload: %s", error.text);
+}
+
+// However it was asked for; and its end, whichever generation serves then.
+static void check_reload(struct primary *primary) {
+    bool said = primary->pool.record->reloading, runs = rollout_runs(&primary->pool);
+    if (runs && !said) supervisor_reloading(primary->supervisor);
+    if (!runs && said) supervisor_ready(primary->supervisor);
 }
 
 static void on_signal(struct primary *primary, int signo, bool from_kernel) {
@@ -170,6 +197,9 @@ static void on_signal(struct primary *primary, int signo, bool from_kernel) {
         case SIGTTOU:
             if (!stopping) scale_by(primary, -1);
             break;
+        case SIGUSR2:
+            if (!stopping && !upgrade_begin(primary, NULL)) log_warn("USR2: an upgrade is under way already");
+            break;
         default: log_warn("signal %s means nothing here: see `pando run --help`", str_signal(signo));
     }
 }
@@ -180,6 +210,8 @@ static void after_tick(struct primary *primary) {
     if (primary->pids_changed) adopt_write_pids(primary);
     primary->pids_changed = false;
     check_up(primary);
+    check_reload(primary);
+    supervisor_update(primary->supervisor);
     control_on_changed(primary->control);
 }
 
@@ -197,7 +229,7 @@ static int start_loop(struct primary *primary) {
     return r;
 }
 
-// The keeper and this process hold about seven descriptors a worker; the keeper has raised the soft limit to the hard one.
+// This process holds about twelve descriptors a worker, the keeper seven; the keeper has raised the soft limit to the hard one.
 static void warn_of_limit(long workers) {
     struct rlimit files;
     rlim_t needed = (rlim_t)workers * DESCRIPTORS_A_WORKER + DESCRIPTORS_OF_OURS;
@@ -215,7 +247,7 @@ static void greet(struct primary *primary) {
     log_info("%ld worker%s (%d core%s: affinity %d, cgroup quota %s), control %s/%s.sock", workers, workers == 1 ? "" : "s",
              cpus.count, cpus.count == 1 ? "" : "s", cpus.affinity, quota, primary->launch.home, primary->launch.name);
     warn_of_limit(workers);
-    pool_begin(&primary->pool, (int)(workers <= LAUNCH_WORKERS_MAX ? workers : LAUNCH_WORKERS_MAX));
+    pool_begin(&primary->pool, (int)(workers <= LAUNCH_WORKERS_MAX ? workers : LAUNCH_WORKERS_MAX), primary->given_slots);
 }
 
 static void prepare(struct primary *primary) {
@@ -233,8 +265,8 @@ static void prepare(struct primary *primary) {
                                               .ended = on_ended,
                                               .draining = on_draining,
                                               .changed = on_changed,
+                                              .check_health = health_begin,
                                               .progress = on_progress,
-                                              .last_lines = on_last_lines,
                                               .finished = on_finished};
     link_init(&primary->link, INHERIT_CHANNEL);
     fd_set_cloexec(INHERIT_CHANNEL, true);
@@ -242,7 +274,8 @@ static void prepare(struct primary *primary) {
 
 int primary_main(int argc, char **argv) {
     struct pando_error error = {0};
-    struct primary *primary = calloc(1, sizeof *primary);
+    static struct primary *primary;  // for the life of the process, to its very end: nothing is torn down
+    primary = calloc(1, sizeof *primary);
     if (argc != 3 || primary == NULL || fcntl(INHERIT_CHANNEL, F_GETFD) < 0) {
         fprintf(stderr, "pando: the primary is started by the keeper, not by hand: use `pando run`\n");
         return 2;
@@ -255,17 +288,23 @@ int primary_main(int argc, char **argv) {
     if (r == 0) r = start_loop(primary);
     if (r != 0) {
         log_error("%s", error.text);
-        if (primary->ready >= 0) tell_failed(primary, 1, error.text);
+        if (primary->ready >= 0 && !primary->adopted_record) tell_failed(primary, 1, error.text);
         if (primary->output.err != NULL) outlet_flush(primary->output.err, FLUSH_MS);
-        link_quit(&primary->link, 1);
+        // Who comes next may do better, and the workers serve on; where nothing has begun yet there is nothing to keep.
+        if (!primary->adopted_record) {
+            remove_file(primary, "sock");
+            link_quit(&primary->link, 1);
+        }
         return 1;
     }
     primary->output.follow = control_follow;
     primary->output.arg = primary->control;
-    if (!primary->adopted_record)
-        greet(primary);
-    else
+    bool begun = primary->pool.record->wanted > 0;
+    if (!begun) greet(primary);
+    if (primary->adopted_record && primary->upgrade_state != UPGRADE_DONE)
         log_warn("primary %u has taken over: %d workers ready", primary->pool.record->primaries, pool_ready_count(&primary->pool));
+    adopt_given_done(primary);
+    primary->supervisor = supervisor_open(primary);
     primary_wake(primary);
     if (!primary->finished) uv_run(primary->loop, UV_RUN_DEFAULT);
     for (int i = 0; i < 3; i++) uv_run(primary->loop, UV_RUN_NOWAIT);  // the last answers leave

@@ -17,6 +17,9 @@ struct control;
 struct courier;
 struct courier_events;
 struct primary;
+struct upgrade;
+
+enum upgrade_state { UPGRADE_NONE, UPGRADE_RUNNING, UPGRADE_DONE, UPGRADE_REFUSED };
 
 // Where the command and a program that is its own primary (libpando) differ.
 struct primary_role {
@@ -33,14 +36,16 @@ struct primary_worker {
     struct watch *listener, *ready_pipe;  // the listener's descriptor is a duplicate of the worker's
     struct worker_channel *channel;       // owned; NULL = none, or closed by the worker
     struct courier *courier;              // owned; the same for a worker that is linked with libpando
-    char tail[OUTPUT_TAIL_SIZE];          // what it wrote last
     uint64_t cpu_ns, sampled_ns;          // for `status`
     double cpu_percent;
 };
 
+struct health;
+
 struct primary {
     const struct primary_role *role;  // borrowed
-    uv_loop_t *loop;                  // borrowed
+    struct health *health;  // owned; a worker is being asked whether it is ready; NULL = none is
+    uv_loop_t *loop;        // borrowed
     uv_prepare_t before_wait;
     uv_timer_t timer, up_timer;
     struct link link;
@@ -48,6 +53,8 @@ struct primary {
     struct pool pool;
     struct output output;
     struct control *control;  // owned
+    struct supervisor *supervisor;  // owned; NULL = none
+    int given_count, given_slots;   // sockets that it passed on, and slots that got one of their own
     struct worker_channel_memory *channel_memory;  // one a slot; mapped for the life of the process
     const struct courier_events *courier_events;  // borrowed; NULL = nobody listens
     size_t message_max, message_queue_max;        // of couriers; 0 = the defaults
@@ -56,7 +63,11 @@ struct primary {
     struct watch *notify_socket[LAUNCH_WORKERS_MAX];
     struct primary_worker *worker[LAUNCH_WORKERS_MAX];  // owned; made when a slot first runs
     struct watch *handed, *wakes;
-    int lock, ready, adopted_record;  // descriptors; -1 = none
+    struct upgrade *upgrade;  // owned; NULL = none is under way
+    enum upgrade_state upgrade_state;
+    char upgrade_why[PANDO_ERROR_TEXT_SIZE];
+    int lock, ready;      // descriptors; -1 = none
+    bool adopted_record;  // some primary was here before
     pid_t keeper;
     bool changed;      // the pool wants its tick
     bool pids_changed; // NAME.pids is to be written

@@ -34,6 +34,7 @@ static json_t *listen_json(const struct primary *primary) {
 static json_t *last_exit_json(const struct record_worker *record) {
     if (!record->has_last) return json_null();
     if (record->last_oom) return json_string("out of memory");
+    if (record->last_status == KEEPER_STATUS_UNKNOWN) return json_string("unknown");
     if (WIFSIGNALED(record->last_status)) return json_sprintf("signal %s", str_signal(WTERMSIG(record->last_status)));
     return json_sprintf("code %d", WEXITSTATUS(record->last_status));
 }
@@ -81,7 +82,7 @@ static json_t *worker_json(struct primary *primary, uint32_t slot, uint64_t now)
     if (json != NULL && record->kept) json_object_set_new(json, "kept", json_true());
     if (json != NULL && crash_loop) {
         json_object_set_new(json, "crash_loop", json_integer(record->failures));
-        json_object_set_new(json, "last_line", json_string(seen != NULL ? seen->tail : ""));
+        json_object_set_new(json, "last_line", json_string(record->tail));
     }
     return json;
 }
@@ -103,16 +104,28 @@ static json_t *rollout_json(const struct record *record) {
     return json_pack("{s:s, s:i, s:i}", "phase", phase[record->rollout.phase], "from", (int)record->rollout.from, "to", (int)record->rollout.target);
 }
 
+// What is not as it should be since a keeper was killed, and what helps; null = nothing.
+static json_t *degraded_json(const struct primary *primary) {
+    const struct record *record = primary->pool.record;
+    int foreign = 0;
+    if (primary->keeper_gone) return json_string("the keeper was killed and could not be replaced: a worker that dies stays dead; stop and start again");
+    for (uint32_t i = 0; i < record->slot_end; i++) foreign += record->worker[i].pid != 0 && record->worker[i].foreign;
+    if (foreign == 0) return json_null();
+    return json_sprintf("the keeper was killed and replaced: %d worker%s from before %s no child of the new one (the exit code may stay "
+                        "unknown, what it leaves behind is not reaped here); `pando restart` makes it whole",
+                        foreign, foreign == 1 ? "" : "s", foreign == 1 ? "is" : "are");
+}
+
 json_t *status_json(struct primary *primary) {
     const struct record *record = primary->pool.record;
     uint64_t now = clock_now_ns();
     json_t *workers = workers_json(primary, now);
-    json_t *json = json_pack("{s:s, s:i, s:s, s:i, s:i, s:f, s:o, s:o, s:i, s:o, s:o}", "name", primary->launch.name, "generation",
+    json_t *json = json_pack("{s:s, s:i, s:s, s:i, s:i, s:f, s:o, s:o, s:i, s:o, s:o, s:o}", "name", primary->launch.name, "generation",
                              (int)record->generation, "mode", launch_mode_name[record->mode], "wanted", (int)record->wanted, "ready",
                              pool_ready_count(&primary->pool), "uptime_s", (double)(now - record->started_ns) / 1e9, "listen",
                              listen_json(primary), "keeper_pid",
                              primary->keeper_gone ? json_null() : json_integer(primary->keeper), "primary_pid", (int)getpid(),
-                             "workers", workers, "rollout", rollout_json(record));
+                             "workers", workers, "rollout", rollout_json(record), "degraded", degraded_json(primary));
     return json;
 }
 

@@ -117,10 +117,10 @@ void watches_start(struct primary *primary, struct worker *worker, struct pool_f
     struct primary_worker *seen = watches_of(primary, worker);
     if (seen == NULL) return;
     worker->watches = seen;
-    seen->tail[0] = '\0';
     pid_t pid = worker->record->pid;
-    if (fds->out >= 0) seen->out = stream_open(&primary->output, primary->loop, worker_number(worker), pid, false, fd_take(&fds->out), seen->tail);
-    if (fds->err >= 0) seen->err = stream_open(&primary->output, primary->loop, worker_number(worker), pid, true, fd_take(&fds->err), seen->tail);
+    char *tail = worker->record->tail;
+    if (fds->out >= 0) seen->out = stream_open(&primary->output, primary->loop, worker_number(worker), pid, false, fd_take(&fds->out), tail);
+    if (fds->err >= 0) seen->err = stream_open(&primary->output, primary->loop, worker_number(worker), pid, true, fd_take(&fds->err), tail);
     if (fds->ready_pipe >= 0) seen->ready_pipe = watch_open(primary->loop, fd_take(&fds->ready_pipe), on_ready_pipe, seen);
     if (fds->channel >= 0) open_channel(seen, fd_take(&fds->channel));
     watches_add_listener(primary, worker);

@@ -33,6 +33,7 @@ const struct act_row act_table[ACT_COUNT] = {
     [ACT_ROLLBACK] = {"rollback", "rollback", true, act_rollback},
     [ACT_RELOAD_BROKEN] = {"reload-broken", "reload of a broken version", true, act_reload_broken},
     [ACT_RELOAD_KILL] = {"reload-kill", "primary killed in a reload", true, act_reload_kill},
+    [ACT_UPGRADE] = {"upgrade", "Pando upgraded", false, act_upgrade},
     [ACT_KILL_KEEPER] = {"kill-keeper", "the keeper killed", false, kill_keeper},
 };
 
@@ -74,7 +75,8 @@ static bool wait_replaced(struct torture *torture, struct status *after, int slo
     struct replaced wanted = {slot, pid};
     if (look_until(torture, after, RECOVERY_NS, is_replaced, &wanted)) return true;
     if (!look_interrupted(torture))
-        torture_broken(torture, "worker %d (pid %d) is not replaced %d s after it was killed", slot, (int)pid, (int)(RECOVERY_NS / CLOCK_S));
+        torture_broken(torture, "worker %d (pid %d) is not replaced %d s after it was killed", slot, (int)pid,
+                       (int)(RECOVERY_NS / CLOCK_S));
     return false;
 }
 
@@ -149,7 +151,8 @@ static void kill_keeper(struct torture *torture) {
         torture_tell(torture, "kill -9 the keeper (pid %d): another one after %.0f ms", (int)before.keeper, look_ms_since(killed_ns));
     } else if (!look_interrupted(torture)) {
         torture_tell(torture, "kill -9 the keeper (pid %d): the workers serve on without one", (int)before.keeper);
-        if (!look_until(torture, &after, PRIMARY_NS, answers, NULL)) torture_broken(torture, "no primary answers after the keeper was killed");
+        if (!look_until(torture, &after, PRIMARY_NS, answers, NULL))
+            torture_broken(torture, "no primary answers after the keeper was killed");
     }
     if (!look_interrupted(torture)) look_at_untouched(torture, &before, &after, -1);
 }

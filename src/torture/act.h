@@ -20,6 +20,7 @@ enum act {
     ACT_ROLLBACK,
     ACT_RELOAD_BROKEN,
     ACT_RELOAD_KILL,
+    ACT_UPGRADE,
     ACT_KILL_KEEPER,  // the last: what it leaves is not what others start with
     ACT_COUNT,
 };
@@ -27,9 +28,9 @@ enum act {
 #define ACT_FIRST ACT_KILL_WORKER
 
 struct act_row {
-    const char *name;   // as in --only
-    const char *title;  // as in the table
-    bool drains;        // Pando stops workers in it, which must cost no request
+    const char *name;                      // as in --only
+    const char *title;                     // as in the table
+    bool drains;                           // Pando stops workers in it, which must cost no request
     void (*run)(struct torture *torture);  // NULL: nothing is done
 };
 
@@ -47,3 +48,4 @@ void act_reload(struct torture *torture);
 void act_rollback(struct torture *torture);
 void act_reload_broken(struct torture *torture);
 void act_reload_kill(struct torture *torture);
+void act_upgrade(struct torture *torture);

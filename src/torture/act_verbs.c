@@ -86,12 +86,14 @@ void act_scale_down(struct torture *torture) { scale(torture, -SCALE_STEP); }
 // ---- reload
 
 // Of the old version nobody serves, or of the new one nobody: `replaced` says which is right.
-static void check_generation(struct torture *torture, const char *what, const struct status *before, const struct status *after, bool replaced) {
+static void check_generation(struct torture *torture, const char *what, const struct status *before, const struct status *after,
+                             bool replaced) {
     for (int i = 0; i < after->workers; i++)
         if (after->worker[i].generation != after->generation)
-            torture_broken(torture, "after %s worker %d is of generation %d, not %d", what, after->worker[i].slot, after->worker[i].generation,
-                           after->generation);
-    if (replaced && after->generation == before->generation) torture_broken(torture, "after %s generation %d still serves", what, after->generation);
+            torture_broken(torture, "after %s worker %d is of generation %d, not %d", what, after->worker[i].slot,
+                           after->worker[i].generation, after->generation);
+    if (replaced && after->generation == before->generation)
+        torture_broken(torture, "after %s generation %d still serves", what, after->generation);
     if (replaced && !look_all_others(after, before)) torture_broken(torture, "%s left a worker as it was", what);
     if (!replaced && after->generation != before->generation)
         torture_broken(torture, "after %s generation %d serves instead of %d", what, after->generation, before->generation);
@@ -107,7 +109,8 @@ void act_reload(struct torture *torture) {
     uint64_t begun_ns = clock_now_ns();
     if (!must(torture, &words) || !look_whole(torture, &after)) return;
     torture->can_roll_back = true;
-    torture_tell(torture, "pando reload%s: %d new workers serve after %.0f ms", keeps ? " --keep-old" : "", after.workers, look_ms_since(begun_ns));
+    torture_tell(torture, "pando reload%s: %d new workers serve after %.0f ms", keeps ? " --keep-old" : "", after.workers,
+                 look_ms_since(begun_ns));
     check_generation(torture, "`pando reload`", &before, &after, true);
 }
 
@@ -123,9 +126,9 @@ void act_rollback(struct torture *torture) {
 }
 
 struct broken_version {
-    const char *text;     // "a program that is missing"
-    const char *file;     // made in the instance's folder with this content; NULL = none
-    int mode;             // of the file
+    const char *text;        // "a program that is missing"
+    const char *file;        // made in the instance's folder with this content; NULL = none
+    int mode;                // of the file
     const char *command[6];  // "" = the file
 };
 
@@ -146,7 +149,8 @@ static bool make_file(const char *path, const struct broken_version *version) {
 }
 
 void act_reload_broken(struct torture *torture) {
-    const struct broken_version *version = &broken_versions[(unsigned)rand_r(&torture->chance) % (sizeof broken_versions / sizeof broken_versions[0])];
+    const struct broken_version *version =
+        &broken_versions[(unsigned)rand_r(&torture->chance) % (sizeof broken_versions / sizeof broken_versions[0])];
     struct status before, after;
     struct words words;
     struct verb verb;
@@ -160,9 +164,11 @@ void act_reload_broken(struct torture *torture) {
     instance_verb_end(&torture->instance, VERB_NS, &verb);
     if (version->file) unlink(path);
     if (!has_ended(torture, &words, &verb) || !look_whole(torture, &after)) return;
-    torture_tell(torture, "pando reload to %s: exit code %d after %.0f ms: %s", version->text, verb.code, look_ms_since(begun_ns), verb.text);
+    torture_tell(torture, "pando reload to %s: exit code %d after %.0f ms: %s", version->text, verb.code, look_ms_since(begun_ns),
+                 verb.text);
     if (verb.code != EXIT_REFUSED)
-        torture_broken(torture, "`pando reload` to %s ended with exit code %d instead of %d: %s", version->text, verb.code, EXIT_REFUSED, verb.text);
+        torture_broken(torture, "`pando reload` to %s ended with exit code %d instead of %d: %s", version->text, verb.code, EXIT_REFUSED,
+                       verb.text);
     check_generation(torture, "a refused `pando reload`", &before, &after, false);
 }
 
@@ -184,11 +190,24 @@ void act_reload_kill(struct torture *torture) {
     if (rolling && kill(during.primary, SIGKILL) == 0) torture->killed_primaries++;
     instance_verb_end(&torture->instance, VERB_NS, &verb);
     if (!rolling || !has_ended(torture, &words, &verb) || !look_whole(torture, &after)) return;
-    torture_tell(torture, "pando reload, kill -9 the primary (pid %d) after %.0f ms: exit code %d, generation %d serves", (int)during.primary,
-                 (double)wait_ns / 1e6, verb.code, after.generation);
+    torture_tell(torture, "pando reload, kill -9 the primary (pid %d) after %.0f ms: exit code %d, generation %d serves",
+                 (int)during.primary, (double)wait_ns / 1e6, verb.code, after.generation);
     if (verb.code != 0 && verb.code != EXIT_REFUSED)
         torture_broken(torture, "`pando reload` whose primary was killed ended with exit code %d: %s", verb.code, verb.text);
     else
         check_generation(torture, "`pando reload` whose primary was killed", &before, &after, verb.code == 0);
     torture->can_roll_back |= verb.code == 0;
+}
+
+// Keeper and primary are replaced by what is on disk, which is the same here; no worker notices.
+void act_upgrade(struct torture *torture) {
+    struct status before, after;
+    struct words words;
+    if (!look_whole(torture, &before)) return;
+    uint64_t begun_ns = clock_now_ns();
+    if (!must(torture, words_of(&words, (const char *const[]){"upgrade", NULL})) || !look_whole(torture, &after)) return;
+    torture_tell(torture, "pando upgrade: another primary (pid %d) and the keeper's program anew after %.0f ms", (int)after.primary,
+                 look_ms_since(begun_ns));
+    if (after.primary == before.primary) torture_broken(torture, "`pando upgrade` left the primary as it was");
+    look_at_untouched(torture, &before, &after, -1);
 }

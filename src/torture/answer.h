@@ -15,12 +15,22 @@ enum answer_next {
     ANSWER_BAD,  // this is no HTTP response
 };
 
-enum answer_part { ANSWER_STATUS, ANSWER_FIELDS, ANSWER_LENGTH, ANSWER_UNTIL_CLOSE, ANSWER_CHUNK_SIZE, ANSWER_CHUNK, ANSWER_CHUNK_END, ANSWER_TRAILER, ANSWER_OVER };
+enum answer_part {
+    ANSWER_STATUS,
+    ANSWER_FIELDS,
+    ANSWER_LENGTH,
+    ANSWER_UNTIL_CLOSE,
+    ANSWER_CHUNK_SIZE,
+    ANSWER_CHUNK,
+    ANSWER_CHUNK_END,
+    ANSWER_TRAILER,
+    ANSWER_OVER
+};
 
 struct answer {
     enum answer_part part;
-    int status;    // 0 until the status line was read
-    bool closes;   // the connection cannot be used again
+    int status;   // 0 until the status line was read
+    bool closes;  // the connection cannot be used again
     bool has_length, is_chunked;
     uint64_t left;  // bytes of the body, or of the chunk
     size_t line_len;

@@ -36,6 +36,9 @@ int instance_init(struct instance *instance, const char *pando, struct interrupt
     }
     chmod(instance->folder, 0711);  // workers of another user (-u) must reach their notify sockets
     setenv("PANDO_DIR", instance->folder, 1);
+    // A service manager that started us waits for our word, not for that of an instance below.
+    static const char *const strange[] = {"NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID", "LISTEN_FDS", "LISTEN_PID", "LISTEN_FDNAMES"};
+    for (size_t i = 0; i < sizeof strange / sizeof strange[0]; i++) unsetenv(strange[i]);
     instance->home = home_open(instance->folder, error);
     if (instance->home < 0) return instance->home;
     // What a killed keeper leaves becomes ours, and is found at the end.
@@ -49,8 +52,8 @@ static _Noreturn void become(const struct instance *instance, char *const *argv,
     setsid();
     prctl(PR_SET_PDEATHSIG, SIGTERM);
     sigprocmask(SIG_SETMASK, &instance->interrupt->inherited, NULL);
-    if (getppid() == parent && null >= 0 && dup2(null, STDIN_FILENO) >= 0 &&
-        dup2(all_output ? output : null, STDOUT_FILENO) >= 0 && dup2(output, STDERR_FILENO) >= 0)
+    if (getppid() == parent && null >= 0 && dup2(null, STDIN_FILENO) >= 0 && dup2(all_output ? output : null, STDOUT_FILENO) >= 0 &&
+        dup2(output, STDERR_FILENO) >= 0)
         execv(instance->pando, argv);
     _exit(127);
 }
@@ -79,7 +82,8 @@ int instance_start(struct instance *instance, char *const *argv, struct pando_er
     instance->pid = pid;
     instance->output = output_start_take(fd);
     instance->pidfd = (int)syscall(SYS_pidfd_open, pid, 0);
-    if (instance->pidfd < 0 || !instance->output) return error_set(error, instance->pidfd < 0 ? errno : ENOMEM, "watch %s", instance->pando);
+    if (instance->pidfd < 0 || !instance->output)
+        return error_set(error, instance->pidfd < 0 ? errno : ENOMEM, "watch %s", instance->pando);
     return 0;
 }
 

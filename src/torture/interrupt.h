@@ -7,9 +7,9 @@
 #include <stdint.h>
 
 struct interrupt {
-    int fd;               // owned: signalfd
-    int signo;            // the first that came; 0 = none
-    sigset_t inherited;   // the caller's mask: what children get back
+    int fd;              // owned: signalfd
+    int signo;           // the first that came; 0 = none
+    sigset_t inherited;  // the caller's mask: what children get back
 };
 
 int interrupt_open(struct interrupt *interrupt);  // blocks the signals for this and all later threads. 0 or -errno

@@ -46,12 +46,12 @@ enum conn_state { CONN_FREE, CONN_IDLE, CONN_CONNECTING, CONN_WAITING };
 
 struct conn {
     enum conn_state state;
-    int fd;           // owned unless FREE
-    uint16_t port;    // ours
-    bool inside;      // accepted by a process that is about to be killed
+    int fd;                    // owned unless FREE
+    uint16_t port;             // ours
+    bool inside;               // accepted by a process that is about to be killed
     unsigned answered, quota;  // requests on this connection, and after how many it is given up
-    size_t bytes;     // of the answer under way
-    uint64_t due_ns;  // of the request under way
+    size_t bytes;              // of the answer under way
+    uint64_t due_ns;           // of the request under way
     uint64_t idle_since_ns;
     struct answer answer;
 };

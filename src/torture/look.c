@@ -29,7 +29,8 @@ static bool is_whole(const struct status *status, const void *arg) {
 bool look_whole(struct torture *torture, struct status *out) {
     if (look_until(torture, out, RECOVERY_NS, is_whole, NULL)) return true;
     if (!look_interrupted(torture))
-        torture_broken(torture, "not all workers are ready again after %d s (%d of %d)", (int)(RECOVERY_NS / CLOCK_S), out->ready, out->wanted);
+        torture_broken(torture, "not all workers are ready again after %d s (%d of %d)", (int)(RECOVERY_NS / CLOCK_S), out->ready,
+                       out->wanted);
     return false;
 }
 
@@ -54,7 +55,8 @@ static bool has_new_primary(const struct status *status, const void *arg) {
 
 bool look_primary(struct torture *torture, const struct status *before, struct status *after) {
     if (look_until(torture, after, PRIMARY_NS, has_new_primary, before)) return true;
-    if (!look_interrupted(torture)) torture_broken(torture, "no new primary answers %d s after the old one was killed", (int)(PRIMARY_NS / CLOCK_S));
+    if (!look_interrupted(torture))
+        torture_broken(torture, "no new primary answers %d s after the old one was killed", (int)(PRIMARY_NS / CLOCK_S));
     return false;
 }
 

@@ -21,6 +21,6 @@ bool look_primary(struct torture *torture, const struct status *before, struct s
 
 // A condition: all that are wanted serve, and none is one of `before` (arg).
 bool look_all_others(const struct status *status, const void *arg);
-// Workers that are another process now although nobody touched them (but the one in slot `touched`): they ended by themselves, or Pando ended
-// them unasked.
+// Workers that are another process now although nobody touched them (but the one in slot `touched`): they ended by themselves, or Pando
+// ended them unasked.
 void look_at_untouched(struct torture *torture, const struct status *before, const struct status *after, int touched);

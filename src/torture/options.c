@@ -118,8 +118,9 @@ static const char help_before[] =
     "usage: pando torture [options] [options of `pando run`] [--] COMMAND [ARG...]\n\n";
 
 static const char help_after[] =
-    "\nIn a private network namespace where that is possible. Workers, the primary and, last, the keeper are killed with -9; workers are restarted, scaled\n"
-    "and reloaded, to versions that work and to broken ones, all under load. Promises: no request fails that was not inside a process when it was killed;\n"
+    "\nIn a private network namespace where that is possible. Workers, the primary and, last, the keeper are killed with -9; workers are\n"
+    "restarted, scaled, reloaded to versions that work and to broken ones, and Pando is upgraded, all under load. Promises: no request\n"
+    "fails that was not inside a process when it was killed;\n"
     "whatever was killed comes back; a broken version is refused; nothing is left.\n"
     "Exit codes: 0 all promises kept, 1 one was broken or the command cannot be judged, 2 wrong options, 126 and 127 as for `run`,\n"
     "130 interrupted.\n\nExamples:\n"
@@ -158,7 +159,8 @@ static const struct option *find_own(const char *word) {
     return NULL;
 }
 
-static int apply_own(struct options *options, const struct option *option, const char *word, struct words *words, struct pando_error *error) {
+static int apply_own(struct options *options, const struct option *option, const char *word, struct words *words,
+                     struct pando_error *error) {
     const char *equals = strchr(word, '=');
     if (!option->value && equals) return error_say(error, EINVAL, "%s: --%s takes no value", word, option->name);
     if (!option->value) return option->apply(options, NULL, error);

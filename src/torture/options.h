@@ -13,9 +13,9 @@ struct options {
     uint64_t for_ns, patience_ns;
     unsigned seed;
     bool has_seed, keep_alive, json, shared_network, has_workers;
-    long rate, port;   // 0 = found out
-    const char *path;  // borrowed
-    uint32_t only;     // bit per kind of act; 0 = all
+    long rate, port;                        // 0 = found out
+    const char *path;                       // borrowed
+    uint32_t only;                          // bit per kind of act; 0 = all
     char *run_word[OPTIONS_RUN_WORDS_MAX];  // borrowed: options for `pando run`
     int run_words;
     char **command;  // borrowed, NULL-terminated

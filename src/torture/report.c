@@ -56,8 +56,8 @@ static void print_missing(const struct torture *torture) {
 static void print_sample(const struct torture *torture, const struct load_result *load) {
     for (unsigned i = 0; i < load->samples; i++) {
         const struct load_sample *sample = &load->sample[i];
-        fprintf(torture->out, "  %.3f s, %s: client port %u: %s, after %.1f ms\n", (double)sample->at_ns / 1e9, act_table[sample->phase].title,
-                sample->port, load_failure_text[sample->failure], ms(sample->after_ns));
+        fprintf(torture->out, "  %.3f s, %s: client port %u: %s, after %.1f ms\n", (double)sample->at_ns / 1e9,
+                act_table[sample->phase].title, sample->port, load_failure_text[sample->failure], ms(sample->after_ns));
     }
 }
 
@@ -69,13 +69,15 @@ static void print_counts(const struct torture *torture, const struct verdict *ve
     print_count(out, verdict->requests, "requests");
     print_count(out, verdict->answered, "answered");
     if (verdict->server_errors > 0) print_count(out, verdict->server_errors, "of them with status 500 or above: the program's own");
-    if (verdict->repeated > 0) print_count(out, verdict->repeated, "asked again, since a kept connection was closed before the request came");
+    if (verdict->repeated > 0)
+        print_count(out, verdict->repeated, "asked again, since a kept connection was closed before the request came");
     print_count(out, verdict->inside, "inside processes that were killed (nobody can save these)");
     print_count(out, verdict->lost_in_queue, "lost in a queue (must be 0)");
     print_count(out, verdict->refused, "refused (must be 0)");
     print_count(out, verdict->stranded, "left in a queue that nobody served (must be 0)");
     print_count(out, verdict->cut_off, "accepted, then not answered by a worker that Pando stopped (must be 0)");
-    if (verdict->own_failures > 0) print_count(out, verdict->own_failures, "accepted and not answered by the program itself: its own failure");
+    if (verdict->own_failures > 0)
+        print_count(out, verdict->own_failures, "accepted and not answered by the program itself: its own failure");
     if (verdict->not_asked > 0) print_count(out, verdict->not_asked, "not asked: no descriptor or client port was left here");
 }
 
@@ -92,7 +94,8 @@ static void print_verdict(const struct torture *torture, const struct verdict *v
     switch (outcome) {
         case OUTCOME_KEPT:
             fputs("All promises were kept.\n", out);
-            if (verdict->own_failures > 0) fputs("But the program fails by itself: processes that nobody had killed or stopped did not answer.\n", out);
+            if (verdict->own_failures > 0)
+                fputs("But the program fails by itself: processes that nobody had killed or stopped did not answer.\n", out);
             break;
         case OUTCOME_BROKEN:
             if (!verdict_kept(verdict)) fputs("BROKEN: requests failed that were inside no killed process.\n", out);
@@ -136,9 +139,9 @@ static json_t *counts_json(const struct verdict *verdict) {
     return json_pack("{s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I}", "requests", (json_int_t)verdict->requests, "answered",
                      (json_int_t)verdict->answered, "server_errors", (json_int_t)verdict->server_errors, "repeated",
                      (json_int_t)verdict->repeated, "inside_killed", (json_int_t)verdict->inside, "lost_in_queue",
-                     (json_int_t)verdict->lost_in_queue, "refused", (json_int_t)verdict->refused, "stranded",
-                     (json_int_t)verdict->stranded, "cut_off", (json_int_t)verdict->cut_off, "own_failures",
-                     (json_int_t)verdict->own_failures, "not_asked", (json_int_t)verdict->not_asked);
+                     (json_int_t)verdict->lost_in_queue, "refused", (json_int_t)verdict->refused, "stranded", (json_int_t)verdict->stranded,
+                     "cut_off", (json_int_t)verdict->cut_off, "own_failures", (json_int_t)verdict->own_failures, "not_asked",
+                     (json_int_t)verdict->not_asked);
 }
 
 static json_t *command_json(const struct torture *torture) {
@@ -165,14 +168,14 @@ static void dump(json_t *json) {
 
 void report_print_json(const struct torture *torture, const struct load_result *load, const struct verdict *verdict, enum outcome outcome) {
     json_t *json = counts_json(verdict);
-    json_object_update_new(
-        json, json_pack("{s:o, s:s, s:I, s:f, s:s, s:s, s:s, s:b, s:b, s:i, s:f}", "command", command_json(torture), "verdict",
-                        outcome_name[outcome], "seed", (json_int_t)torture->options.seed, "seconds", (double)torture->loaded_ns / 1e9, "network",
-                        network_name[torture->network], "mode", torture->mode, "address", torture->address, "http",
-                        torture->target.http, "keep_alive", torture->options.keep_alive, "workers", torture->workers, "rate",
-                        torture->per_second));
-    json_object_set_new(json, "kills", json_pack("{s:i, s:i, s:i}", "workers", (int)torture->killed_workers, "primaries",
-                                                 (int)torture->killed_primaries, "keepers", (int)torture->killed_keepers));
+    json_object_update_new(json, json_pack("{s:o, s:s, s:I, s:f, s:s, s:s, s:s, s:b, s:b, s:i, s:f}", "command", command_json(torture),
+                                           "verdict", outcome_name[outcome], "seed", (json_int_t)torture->options.seed, "seconds",
+                                           (double)torture->loaded_ns / 1e9, "network", network_name[torture->network], "mode",
+                                           torture->mode, "address", torture->address, "http", torture->target.http, "keep_alive",
+                                           torture->options.keep_alive, "workers", torture->workers, "rate", torture->per_second));
+    json_object_set_new(json, "kills",
+                        json_pack("{s:i, s:i, s:i}", "workers", (int)torture->killed_workers, "primaries", (int)torture->killed_primaries,
+                                  "keepers", (int)torture->killed_keepers));
     json_object_set_new(json, "crashes", json_integer(torture->crashes));
     json_object_set_new(json, "broken", broken_json(torture, verdict));
     json_object_set_new(json, "phases", phases_json(torture, load));
@@ -180,6 +183,6 @@ void report_print_json(const struct torture *torture, const struct load_result *
 }
 
 void report_print_not_judged(const struct torture *torture, const char *why) {
-    dump(json_pack("{s:o, s:s, s:s, s:o}", "command", command_json(torture), "verdict", outcome_name[OUTCOME_NOT_JUDGED], "why", why, "broken",
-                   broken_json(torture, NULL)));
+    dump(json_pack("{s:o, s:s, s:s, s:o}", "command", command_json(torture), "verdict", outcome_name[OUTCOME_NOT_JUDGED], "why", why,
+                   "broken", broken_json(torture, NULL)));
 }

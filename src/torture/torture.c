@@ -31,6 +31,8 @@
 enum { EXIT_KEPT, EXIT_BROKEN, EXIT_USAGE, EXIT_INTERRUPTED = 130, WORKERS_MIN = 2, WARM_UP_CLIENTS = 8, RATE_MIN = 20, RATE_MAX = 2000 };
 #define RATE_SHARE 0.25  // of what it can do: with half of the workers dead there is still room
 
+_Static_assert((int)ACT_COUNT <= (int)LOAD_PHASE_MAX, "each act has its figures apart");
+
 static void tell(struct torture *torture, const char *mark, const char *format, va_list args) {
     double at = torture->start_ns ? (double)(clock_now_ns() - torture->start_ns) / 1e9 : 0;
     fprintf(torture->out, "%7.1f s  %s", at, mark);
@@ -140,8 +142,9 @@ static int start_instance(struct torture *torture, struct pando_error *error) {
     while (options->command[words]) words++;
     char **argv = calloc(words + OPTIONS_RUN_WORDS_MAX + 16, sizeof *argv);
     if (!argv) return error_set(error, ENOMEM, "start the command");
-    char *const begin[] = {(char[]){"pando"}, (char[]){"run"}, (char[]){"-n"}, (char[]){INSTANCE_NAME}, (char[]){"--fail-fast"},
-                                  (char[]){"--ready-timeout"}, (char[]){"20s"}, (char[]){"--stable"}, (char[]){"300ms"}};
+    char *const begin[] = {(char[]){"pando"},       (char[]){"run"},         (char[]){"-n"},
+                           (char[]){INSTANCE_NAME}, (char[]){"--fail-fast"}, (char[]){"--ready-timeout"},
+                           (char[]){"20s"},         (char[]){"--stable"},    (char[]){"300ms"}};
     for (size_t i = 0; i < sizeof begin / sizeof begin[0]; i++) argv[count++] = begin[i];
     if (!options->has_workers) {
         choose_workers(workers, sizeof workers);
@@ -159,7 +162,8 @@ static int start_instance(struct torture *torture, struct pando_error *error) {
 // EXIT_KEPT when all workers are ready.
 static int wait_ready(struct torture *torture, struct status *status) {
     uint64_t begun_ns = clock_now_ns();
-    for (; clock_now_ns() < begun_ns + START_NS; interrupt_wait(&torture->interrupt, torture->instance.pidfd, clock_now_ns() + 20 * CLOCK_MS)) {
+    for (; clock_now_ns() < begun_ns + START_NS;
+         interrupt_wait(&torture->interrupt, torture->instance.pidfd, clock_now_ns() + 20 * CLOCK_MS)) {
         if (torture->interrupt.signo) return EXIT_INTERRUPTED;
         if (instance_has_ended(&torture->instance)) {
             int code = WIFEXITED(torture->instance.status) ? WEXITSTATUS(torture->instance.status) : EXIT_BROKEN;
@@ -185,7 +189,8 @@ static int find_target(struct torture *torture, const struct status *status) {
     torture->port = load_target_port(&torture->target);
     if (!torture->target.http) torture->target.keep_alive = false;
     say(torture, "%s %s", torture->address,
-        torture->target.http ? "speaks HTTP" : "speaks something else than HTTP: a connection counts as answered when its first byte comes");
+        torture->target.http ? "speaks HTTP"
+                             : "speaks something else than HTTP: a connection counts as answered when its first byte comes");
     return EXIT_KEPT;
 }
 
@@ -201,7 +206,10 @@ static void choose_rate(struct torture *torture) {
     rest(torture, WARM_UP_NS);
     double most = (double)load_answered(torture->load) * 1e9 / (double)(clock_now_ns() - begun_ns);
     double rate = most * RATE_SHARE;
-    torture->per_second = torture->options.rate > 0 ? (double)torture->options.rate : rate < RATE_MIN ? RATE_MIN : rate > RATE_MAX ? RATE_MAX : rate;
+    torture->per_second = torture->options.rate > 0 ? (double)torture->options.rate
+                          : rate < RATE_MIN         ? RATE_MIN
+                          : rate > RATE_MAX         ? RATE_MAX
+                                                    : rate;
     torture_tell(torture, "as fast as %d clients can: %.0f requests/s; the load: %.0f/s, %s", WARM_UP_CLIENTS, most, torture->per_second,
                  torture->target.keep_alive ? "many on a connection" : "each on a connection of its own");
 }

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: MIT
 // One run of `pando torture`, from the start of the command to the verdict.
 //
-//   network -> folder -> `pando run` -> ready -> what speaks it? -> load: warm-up, steady state, acts ... the keeper last -> stop -> verdict
+//   network -> folder -> `pando run` -> ready -> what speaks it? -> load: warm-up, steady state, acts ... the keeper last -> stop ->
+//   verdict
 #pragma once
 
 #include <stdbool.h>
@@ -24,7 +25,7 @@ struct torture {
     struct interrupt interrupt;
     struct instance instance;
     enum network network;
-    FILE *out;  // borrowed: where the lines for people go
+    FILE *out;         // borrowed: where the lines for people go
     char pando[4096];  // path of the command beside this one
 
     // What was found out about the command.

@@ -42,7 +42,8 @@ struct verdict verdict_of(const struct verdict_case *facts) {
     uint64_t explained = explained_resets(facts, resets);
     verdict.lost_in_queue = resets - explained;
     // A program that fails where nobody stops it will do so where somebody does: then the two cannot be told apart.
-    bool fails_alone = facts->crashes > 0 || sums.closed_elsewhere > 0 || sums.silent_calm > 0 || (explained > 0 && sums.resets_elsewhere > 0);
+    bool fails_alone =
+        facts->crashes > 0 || sums.closed_elsewhere > 0 || sums.silent_calm > 0 || (explained > 0 && sums.resets_elsewhere > 0);
     uint64_t doubtful = sums.closed_draining + sums.silent_elsewhere + (sums.resets_elsewhere > 0 ? 0 : explained);
     uint64_t certain = sums.closed_elsewhere + sums.silent_calm + (sums.resets_elsewhere > 0 ? explained : 0);
     verdict.cut_off = fails_alone ? 0 : doubtful;

@@ -9,6 +9,6 @@
 #include "error.h"
 #include "load.h"
 
-// Kills these workers with SIGKILL, all at the same time. Requests to `port` that were under way inside them, which the load has been told; or
-// -errno with a sentence when they could not be frozen or looked at (then nothing was killed). A worker that is gone already is fine.
+// Kills these workers with SIGKILL, all at the same time. Requests to `port` that were under way inside them, which the load has been told;
+// or -errno with a sentence when they could not be frozen or looked at (then nothing was killed). A worker that is gone already is fine.
 int victims_kill(struct load *load, uint16_t port, const pid_t *pids, int count, struct pando_error *error);

@@ -76,9 +76,13 @@ int channel_receive(int channel, struct keeper_message *out_message, int *out_fd
     int fds[CHANNEL_FD_MAX];
     size_t count = channel_get_fds(&header, fds);
     if (got == 0 && count == 0) return 0;
-    if (got != sizeof message || header.msg_flags & (MSG_TRUNC | MSG_CTRUNC)) {
-        channel_close_fds(fds, 0, count);
-        return -EPROTO;
+    bool cut = (header.msg_flags & MSG_CTRUNC) != 0, starved = cut && count < CHANNEL_FD_MAX;
+    if (got != sizeof message || header.msg_flags & MSG_TRUNC || cut) channel_close_fds(fds, 0, count);
+    if (got != sizeof message || header.msg_flags & MSG_TRUNC || (cut && !starved)) return -EPROTO;
+    if (starved) {
+        *out_fd_count = 0;
+        *out_message = message;
+        return -EMFILE;
     }
     size_t kept = count < fd_max ? count : fd_max;
     channel_close_fds(fds, kept, count);

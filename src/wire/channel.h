@@ -15,10 +15,14 @@
 #define KEEPER_HELD_MAX 12288   // descriptors held
 #define CHANNEL_FD_MAX 8        // descriptors in one message
 #define CHANNEL_DATA_SIZE 128   // covers every sockaddr: sizeof(struct sockaddr_storage)
+#ifndef CHANNEL_VERSION
+#define CHANNEL_VERSION 2  // of all this: keeper and primary that differ cannot work together
+#endif
+#define KEEPER_STATUS_UNKNOWN (-1)  // nobody could see how the process ended
 
 enum keeper_verb {
     // requests
-    KEEPER_HELLO = 1,  // tell me everything: CHILD and HELD for each entry, then the reply
+    KEEPER_HELLO = 1,  // tell me everything: CHILD and HELD for each entry, then the reply: kind = enum keeper_trial, status
     KEEPER_HOLD,       // kind, key + 1 fd: keep a duplicate for the primaries to come; replaces what that kind and key had
     KEEPER_DROP,       // kind, key: close it. Unknown is fine
     KEEPER_SPAWN,      // key = token; fds: the plan (plan.h), then the fds it names. Reply: result, pid, fds: pidfd [, listener]; a failure has its enum spawn_stage in `kind`
@@ -27,13 +31,24 @@ enum keeper_verb {
     KEEPER_KILL,       // pid, signo, to_group: signal a child (STOP and CONT too)
     KEEPER_FORGET,     // pid: its exit has been taken note of
     KEEPER_HEARD,      // signo: one KEEPER_SIGNAL of it has been acted on
+    KEEPER_NOTIFY,     // data, len [+ 1 fd]: tell it to the supervisor, which listens to the process that it started. -ENOTCONN: there is none
     KEEPER_QUIT,       // result = exit code: kill what is left, reap until ECHILD, exit. No reply
+    KEEPER_SETTLED,    // this primary has taken over all it was told of; ends a trial
+    KEEPER_STATE,      // reply: fd: a memfd as another keeper would get it (keeper_state.h)
+    KEEPER_UPGRADE,    // fds: O_PATH of another `pando`, of another keeper: become that keeper, with primaries from that `pando`. A reply means that it failed
     // from the keeper
     KEEPER_REPLY,
-    KEEPER_CHILD,   // key = token, pid, exited, status; fds: pidfd [, listener]
+    KEEPER_CHILD,   // key = token, pid, exited, status, foreign; fds: pidfd [, listener]
     KEEPER_HELD,    // kind, key; fds: it
     KEEPER_EXITED,  // key = token, pid, status; until KEEPER_FORGET
     KEEPER_SIGNAL,  // signo, from_kernel: somebody signalled the keeper; until KEEPER_HEARD
+};
+
+// An upgrade is undone when the primary from the new program ends, or has not settled in time.
+enum keeper_trial {
+    KEEPER_TRIAL_NONE,
+    KEEPER_TRIAL_RUNNING,  // this primary is the one
+    KEEPER_TRIAL_FAILED,   // it ended (status); the old program is back
 };
 
 enum held_kind {
@@ -52,7 +67,11 @@ enum held_kind {
     HELD_STEERING,       // key = address << 8 | enum steering_fd: what the kernel steers by
     HELD_DIRECTORY,      // key = generation: its working directory
     HELD_PROGRAM,        // key = generation: its executable
+    HELD_GIVEN,          // key = n: socket n of those that the supervisor passed on; until the first primary has placed them
     HELD_CLIENT,         // connection of whoever waits for the end: closed by the keeper's own exit, the last of all
+    HELD_PANDO,          // O_PATH of `pando`: primaries are started from it. Key 1, during a trial: the one before
+    HELD_KEEPER,         // O_PATH of the keeper's own executable. Key 1 as above
+    HELD_UPGRADER,       // connection of whoever waits for an upgrade: answered by the next primary
 };
 
 struct keeper_message {
@@ -69,7 +88,8 @@ struct keeper_message {
     uint8_t to_group;    // bool
     uint8_t exited;      // bool
     uint8_t from_kernel; // bool: the terminal, not a person's kill(1)
-    uint8_t reserved[5];
+    uint8_t foreign;     // bool: the keeper is not its parent, that one was killed
+    uint8_t reserved[4];
     uint8_t data[CHANNEL_DATA_SIZE];
 };
 
@@ -77,5 +97,6 @@ struct keeper_message {
 int channel_send(int channel, const struct keeper_message *message, const int *fds, size_t fd_count);
 
 // Receives one message. The descriptors (CLOEXEC) become the caller's; those beyond `fd_max` are closed.
-// 1 = received, 0 = the other end is gone, -EAGAIN = nothing there, other -errno. A message of the wrong size is -EPROTO.
+// 1 = received, 0 = the other end is gone, -EAGAIN = nothing there, other -errno. A message of the wrong size is -EPROTO; one
+// whose descriptors this process has no room for is -EMFILE, and arrives without them.
 int channel_receive(int channel, struct keeper_message *out_message, int *out_fds, size_t fd_max, size_t *out_fd_count);

@@ -14,6 +14,7 @@ const char *const launch_ready_name[LAUNCH_READY_COUNT] = {
     [LAUNCH_READY_NOTIFY] = "notify",
     [LAUNCH_READY_FD] = "fd",
     [LAUNCH_READY_DELAY] = "delay",
+    [LAUNCH_READY_HTTP] = "http",
 };
 
 const char *const launch_balance_name[LAUNCH_BALANCE_COUNT] = {
@@ -68,6 +69,10 @@ void launch_list_free(char ***list) {
     *list = NULL;
 }
 
+bool launch_ready_path_valid(const char *path) {
+    return path[0] == '/' && strlen(path) <= LAUNCH_READY_PATH_MAX && strpbrk(path, " \t\r\n") == NULL;
+}
+
 void launch_init(struct launch *launch) {
     *launch = (struct launch){
         .ready = LAUNCH_READY_LISTEN,
@@ -85,6 +90,7 @@ void launch_deinit(struct launch *launch) {
     free(launch->groups);
     free(launch->user);
     free(launch->log_file);
+    free(launch->ready_path);
     free(launch->directory);
     free(launch->home);
     launch_list_free(&launch->argv);

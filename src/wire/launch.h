@@ -13,7 +13,7 @@
 #define LAUNCH_WORKERS_MAX 1024
 #define LAUNCH_NAME_MAX 63  // letters, digits, '.', '_', '-'; not starting with '.' or '-'
 
-enum launch_ready { LAUNCH_READY_LISTEN, LAUNCH_READY_NOTIFY, LAUNCH_READY_FD, LAUNCH_READY_DELAY, LAUNCH_READY_COUNT };
+enum launch_ready { LAUNCH_READY_LISTEN, LAUNCH_READY_NOTIFY, LAUNCH_READY_FD, LAUNCH_READY_DELAY, LAUNCH_READY_HTTP, LAUNCH_READY_COUNT };
 enum launch_log { LAUNCH_LOG_TEXT, LAUNCH_LOG_JSON, LAUNCH_LOG_COUNT };
 // How `bind` and `listen` reach Pando. AUTO is decided by probing; the others are for tests.
 enum launch_intercept { LAUNCH_INTERCEPT_AUTO, LAUNCH_INTERCEPT_READ, LAUNCH_INTERCEPT_HAND, LAUNCH_INTERCEPT_NONE, LAUNCH_INTERCEPT_COUNT };
@@ -62,6 +62,7 @@ struct launch {
     size_t group_count;
     char *user;       // owned, may be NULL: as typed
     char *log_file;   // owned, may be NULL; absolute
+    char *ready_path;  // owned; with LAUNCH_READY_HTTP: what it is asked for; else NULL
     char *directory;  // owned; absolute working directory of the workers, symbolic links as given: each generation resolves them anew
     char *home;       // owned; the instance's run-time folder ($PANDO_DIR), absolute
     char **argv;      // owned, NULL-terminated: the command
@@ -77,6 +78,8 @@ void launch_deinit(struct launch *launch);  // zeroes; half-built is fine
 // environment the workers start from, into a `launch` fresh from launch_init. 0; 1 when --help was asked for; -EINVAL with
 // a sentence for the user in `error` on anything wrong.
 int launch_parse(struct launch *launch, int argc, char **argv, char *const *environ_base, struct pando_error *error);
+// Tells `see` each option among arguments that launch_parse has accepted, in order, by its long name; value NULL: a flag.
+void launch_each_option(int argc, char **argv, void (*see)(void *arg, const char *name, const char *value), void *arg);
 // The option table as help text. `out` gets one line an option.
 void launch_print_options(void (*print)(const char *line));
 // What a next generation may say otherwise: options as for launch_parse (only those that can change while the instance runs)

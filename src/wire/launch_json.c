@@ -55,7 +55,7 @@ static json_t *launch_pack_groups(const struct launch *launch) {
 static json_t *launch_pack(const struct launch *launch) {
     return json_pack(
         "{s:s, s:I, s:b, s:b, s:b, s:b, s:s, s:i, s:I, s:I, s:I, s:i, s:i, s:s, s:s, s:b, s:I, s:I, s:o, s:o, s:o, s:o, s:o, s:o, s:o, "
-        "s:I, s:I, s:s, s:s, s:b, s:I, s:I, s:I, s:i, s:I, s:I, s:b, s:b, s:s}",
+        "s:I, s:I, s:s, s:s, s:b, s:I, s:I, s:I, s:i, s:I, s:I, s:b, s:b, s:o, s:s}",
         "name", launch->name, "workers", (json_int_t)launch->workers, "detach", launch->detach, "fail_fast", launch->fail_fast, "pin",
         launch->pin, "has_user", launch->has_user, "ready", launch_ready_name[launch->ready], "ready_fd", launch->ready_fd,
         "ready_delay_ns", (json_int_t)launch->ready_delay_ns, "ready_timeout_ns", (json_int_t)launch->ready_timeout_ns, "kill_timeout_ns",
@@ -69,7 +69,7 @@ static json_t *launch_pack(const struct launch *launch) {
         "rescue_after_ns", (json_int_t)launch->rescue_after_ns, "hang_timeout_ns", (json_int_t)launch->hang_timeout_ns,
         "drain_timeout_ns", (json_int_t)launch->drain_timeout_ns, "surge", (int)launch->surge, "stable_ns", (json_int_t)launch->stable_ns,
         "keep_old_ns", (json_int_t)launch->keep_old_ns, "cooperative", launch->cooperative, "allow_new_address", launch->allow_new_address,
-        "channel", launch_channel_name[launch->channel]);
+        "ready_path", launch_pack_text(launch->ready_path), "channel", launch_channel_name[launch->channel]);
 }
 
 int launch_seal(const struct launch *launch) {
@@ -144,14 +144,14 @@ struct launch_document {
     int surge, cooperative, allow_new_address;
     json_int_t workers, ready_delay_ns, ready_timeout_ns, kill_timeout_ns, uid, gid, nofile_soft, nofile_hard;
     int no_rescue, detach, fail_fast, pin, has_user, log_is_terminal, ready_fd, stop_signal, own_port;
-    json_t *groups, *user, *log_file, *directory, *home, *argv, *envp;
+    json_t *ready_path, *groups, *user, *log_file, *directory, *home, *argv, *envp;
 };
 
 static int launch_read_document(json_t *root, struct launch_document *out, json_error_t *json_error) {
     return json_unpack_ex(
         root, json_error, JSON_STRICT,
         "{s:s, s:I, s:b, s:b, s:b, s:b, s:s, s:i, s:I, s:I, s:I, s:i, s:i, s:s, s:s, s:b, s:I, s:I, s:o, s:o, s:o, s:o, s:o, "
-        "s:o, s:o, s:I, s:I, s:s, s:s, s:b, s:I, s:I, s:I, s:i, s:I, s:I, s:b, s:b, s:s}",
+        "s:o, s:o, s:I, s:I, s:s, s:s, s:b, s:I, s:I, s:I, s:i, s:I, s:I, s:b, s:b, s:o, s:s}",
         "name", &out->name, "workers", &out->workers, "detach", &out->detach, "fail_fast", &out->fail_fast, "pin", &out->pin, "has_user",
         &out->has_user, "ready", &out->ready, "ready_fd", &out->ready_fd, "ready_delay_ns", &out->ready_delay_ns, "ready_timeout_ns",
         &out->ready_timeout_ns, "kill_timeout_ns", &out->kill_timeout_ns, "stop_signal", &out->stop_signal, "own_port", &out->own_port,
@@ -161,7 +161,7 @@ static int launch_read_document(json_t *root, struct launch_document *out, json_
         "balance", &out->balance, "mode", &out->mode, "no_rescue", &out->no_rescue, "rescue_after_ns", &out->rescue_after_ns,
         "hang_timeout_ns", &out->hang_timeout_ns, "drain_timeout_ns", &out->drain_timeout_ns, "surge", &out->surge, "stable_ns",
         &out->stable_ns, "keep_old_ns", &out->keep_old_ns, "cooperative", &out->cooperative, "allow_new_address", &out->allow_new_address,
-        "channel", &out->channel);
+        "ready_path", &out->ready_path, "channel", &out->channel);
 }
 
 static bool launch_unpack_choice(const char *const *names, size_t count, const char *text, int *out) {
@@ -235,6 +235,8 @@ static const char *launch_unpack(struct launch *launch, const struct launch_docu
     if (!launch_unpack_id(from->uid, &launch->uid) || !launch_unpack_id(from->gid, &launch->gid)) return "uid or gid";
     if (!launch_unpack_groups(from->groups, launch)) return "groups";
     if (!launch_unpack_optional(from->user, &launch->user)) return "user";
+    if (!launch_unpack_optional(from->ready_path, &launch->ready_path)) return "ready_path";
+    if (launch->ready == LAUNCH_READY_HTTP && (!launch->ready_path || !launch_ready_path_valid(launch->ready_path))) return "ready_path";
     if (!json_is_null(from->log_file) && !launch_unpack_path(from->log_file, &launch->log_file)) return "log_file";
     if (!launch_unpack_path(from->directory, &launch->directory)) return "directory";
     if (!launch_unpack_path(from->home, &launch->home)) return "home";

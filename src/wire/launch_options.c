@@ -89,15 +89,24 @@ static int apply_ready_delay(struct launch *launch, const struct launch_option *
     return 0;
 }
 
+static int apply_ready_http(struct launch *launch, const struct launch_option *option, const char *value, struct pando_error *error) {
+    const char *path = value + strlen("http=");
+    if (!launch_ready_path_valid(path))
+        return option_refuse(option, value, "not a path to ask for", "one such as http=/health", error);
+    launch->ready = LAUNCH_READY_HTTP;
+    return option_string(option, strdup(path), &launch->ready_path, error);
+}
+
 static int apply_ready(struct launch *launch, const struct launch_option *option, const char *value, struct pando_error *error) {
     if (strncmp(value, "fd=", 3) == 0) return apply_ready_fd(launch, option, value, error);
     if (strncmp(value, "delay=", 6) == 0) return apply_ready_delay(launch, option, value, error);
+    if (strncmp(value, "http=", 5) == 0) return apply_ready_http(launch, option, value, error);
     if (strcmp(value, "listen") == 0)
         launch->ready = LAUNCH_READY_LISTEN;
     else if (strcmp(value, "notify") == 0)
         launch->ready = LAUNCH_READY_NOTIFY;
     else
-        return option_refuse(option, value, "no such sign of being ready", "listen, notify, fd=N or delay=T", error);
+        return option_refuse(option, value, "no such sign of being ready", "listen, notify, http=PATH, fd=N or delay=T", error);
     return 0;
 }
 
@@ -295,7 +304,7 @@ static const struct launch_option launch_options[] = {
     {"env", 'e', "KEY=VALUE", "a variable for the workers; may be repeated, later ones win", true, apply_env},
     {"directory", 'C', "DIR", "the folder that the workers run in", true, apply_directory},
     {"user", 'u', "USER[:GROUP]", "who the workers run as, by name or number", false, apply_user},
-    {"ready", 0, "SIGN", "when a worker is ready: listen (default), notify (READY=1), fd=N (a newline), delay=T", true, apply_ready},
+    {"ready", 0, "SIGN", "when a worker is ready: listen (default), notify, http=PATH (2xx), fd=N, delay=T", true, apply_ready},
     {"ready-timeout", 0, "T", "how long that may take (60s)", true, apply_ready_timeout},
     {"kill-timeout", 0, "T", "from the stop signal to KILL (30s)", true, apply_kill_timeout},
     {"drain-timeout", 0, "T", "how long a leaving worker may take over its connections (--kill-timeout's)", true, apply_drain_timeout},
@@ -358,11 +367,13 @@ static int launch_unknown_option(const char *word, const char *name, struct pand
     return error_say(error, EINVAL, "%s: no such option: %s", word, list);
 }
 
-// Words not yet used.
+// Words not yet used, and who is told of each option instead of its being applied; NULL = nobody.
 struct launch_words {
     int count;
     char **next;
     bool overlay;  // of a next generation
+    void (*see)(void *arg, const char *name, const char *value);
+    void *arg;
 };
 
 static char *launch_next_word(struct launch_words *words) {
@@ -377,9 +388,13 @@ static int launch_check(const struct launch_words *words, const struct launch_op
                      option->apply == apply_workers ? "`pando scale` changes the number of workers" : "stop it and run it anew to change this");
 }
 
-static int launch_apply(struct launch *launch, const struct launch_option *option, const char *value, struct pando_error *error) {
-    if (!value) return error_say(error, EINVAL, "--%s: needs a value: give --%s %s", option->name, option->name, option->value);
-    return option->apply(launch, option, value, error);
+static int launch_apply(struct launch *launch, const struct launch_option *option, const char *value, const struct launch_words *words,
+                        struct pando_error *error) {
+    if (option->value && !value)
+        return error_say(error, EINVAL, "--%s: needs a value: give --%s %s", option->name, option->name, option->value);
+    if (!words->see) return option->apply(launch, option, value, error);
+    words->see(words->arg, option->name, value);
+    return 0;
 }
 
 static int launch_parse_long(struct launch *launch, const char *word, struct launch_words *words, struct pando_error *error) {
@@ -392,9 +407,9 @@ static int launch_parse_long(struct launch *launch, const char *word, struct lau
         if (strcmp(option->name, name) != 0) continue;
         int err = launch_check(words, option, error);
         if (err) return err;
-        if (option->value) return launch_apply(launch, option, equals ? equals + 1 : launch_next_word(words), error);
+        if (option->value) return launch_apply(launch, option, equals ? equals + 1 : launch_next_word(words), words, error);
         if (equals) return error_say(error, EINVAL, "%s: --%s takes no value", word, name);
-        return option->apply(launch, option, NULL, error);
+        return launch_apply(launch, option, NULL, words, error);
     }
     char shown[72];
     snprintf(shown, sizeof shown, "--%s", name);
@@ -414,8 +429,8 @@ static int launch_parse_short(struct launch *launch, const char *word, struct la
         if (!option) return error_say(error, EINVAL, "-%c: no such option: `pando run --help` lists the options", *at);
         int err = launch_check(words, option, error);
         if (err) return err;
-        if (option->value) return launch_apply(launch, option, at[1] ? at + 1 : launch_next_word(words), error);
-        err = option->apply(launch, option, NULL, error);
+        if (option->value) return launch_apply(launch, option, at[1] ? at + 1 : launch_next_word(words), words, error);
+        err = launch_apply(launch, option, NULL, words, error);
         if (err) return err;
     }
     return 0;
@@ -508,4 +523,10 @@ int launch_option_words(const char *word) {
         if (option && option->value) return at[1] ? 1 : 2;
     }
     return 1;
+}
+
+void launch_each_option(int argc, char **argv, void (*see)(void *arg, const char *name, const char *value), void *arg) {
+    struct launch_words words = {.count = argc, .next = argv, .see = see, .arg = arg};
+    struct pando_error ignored;
+    launch_parse_options(NULL, &words, &ignored);
 }

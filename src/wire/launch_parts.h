@@ -7,6 +7,9 @@
 #define LAUNCH_GROUP_MAX 64  // as many as a plan holds (plan.h)
 #define LAUNCH_READY_FD_MIN 3
 #define LAUNCH_READY_FD_MAX 1023
+#define LAUNCH_READY_PATH_MAX 1024
+
+bool launch_ready_path_valid(const char *path);  // may be asked for: absolute, no blanks, not too long
 
 extern const char *const launch_log_name[LAUNCH_LOG_COUNT];
 

@@ -1,5 +1,5 @@
-"""python3 notify_ready.py PORT [SECONDS [FD]]: listens at once and says it is ready SECONDS later (1): READY=1 to NOTIFY_SOCKET,
-or, with FD, a newline on that descriptor."""
+"""python3 notify_ready.py PORT [SECONDS|FILE [FD]]: listens at once and says it is ready SECONDS later (1), or once FILE exists: READY=1
+to NOTIFY_SOCKET, or, with FD, a newline on that descriptor."""
 import os
 import socket
 import sys
@@ -20,8 +20,16 @@ class Handler(BaseHTTPRequestHandler):
         pass
 
 
-def say_ready(seconds, fd):
-    time.sleep(seconds)
+def wait_for(what):
+    if what.startswith("/"):
+        while not os.path.exists(what):
+            time.sleep(0.02)
+    else:
+        time.sleep(float(what))
+
+
+def say_ready(what, fd):
+    wait_for(what)
     if fd is not None:
         os.write(fd, b"\n")
         return
@@ -34,6 +42,6 @@ def say_ready(seconds, fd):
 
 
 server = HTTPServer(("127.0.0.1", int(sys.argv[1])), Handler)
-delay = float(sys.argv[2]) if len(sys.argv) > 2 else 1.0
+delay = sys.argv[2] if len(sys.argv) > 2 else "1"
 threading.Thread(target=say_ready, args=(delay, int(sys.argv[3]) if len(sys.argv) > 3 else None), daemon=True).start()
 server.serve_forever()

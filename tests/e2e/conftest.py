@@ -12,7 +12,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 import pando as harness  # noqa: E402
 import programs  # noqa: E402
 
-TEST_LIMIT_S = 90 * (10 if harness.NIGHTLY else 1)
+TEST_LIMIT_S = 300 * (5 if harness.NIGHTLY else 1)
 
 
 def pytest_configure(config):

@@ -36,7 +36,8 @@ PANDO = BUILD / "src/pando/pando"
 NIGHTLY = os.environ.get("PANDO_NIGHTLY") == "1"
 PYTHON = "/usr/bin/python3"
 NOBODY = 65534
-DEADLINE = 20.0  # seconds; what takes longer is broken. Sanitized builds on a busy machine stay far below
+DEADLINE = 60.0  # seconds, for what only must happen: a sanitized build on two busy cores may be slow, a broken one never gets there
+PATIENCE = 30.0  # of a client: longer than any hiccup, and than the kernel's first retransmissions
 
 
 def count(nightly):
@@ -138,7 +139,7 @@ def parse_answer(data, at_end):
     return Answer(int(head.split()[1]), text, pid)
 
 
-def connect(where, timeout=5.0):
+def connect(where, timeout=PATIENCE):
     """A connected socket to a port on 127.0.0.1, to a (host, port), or to the path of a unix socket."""
     if isinstance(where, str):
         sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
@@ -172,7 +173,7 @@ def ask_again(sock):
     return read_answer(sock)
 
 
-def http_get(where, timeout=5.0):
+def http_get(where, timeout=PATIENCE):
     """One request on a fresh connection."""
     with connect(where, timeout) as sock:
         sock.sendall(REQUEST_CLOSE)
@@ -191,7 +192,7 @@ def wait_listening(where, deadline=DEADLINE):
     wait_until(connects, deadline, f"something listens at {where}")
 
 
-def http_values(where, timeout=5.0):
+def http_values(where, timeout=PATIENCE):
     """The answer's lines "key value" as a dict; the lines "env K=V" come as a dict of their own under "env"."""
     values = {"env": {}}
     for line in http_get(where, timeout).body.splitlines():
@@ -235,7 +236,7 @@ class Load:
         assert not load.failures and load.answered > 100
     """
 
-    def __init__(self, port, clients=16, timeout=10.0, host="127.0.0.1", pause=0.0):
+    def __init__(self, port, clients=16, timeout=PATIENCE, host="127.0.0.1", pause=0.0):
         self.target = (host, port)
         self.clients, self.timeout, self.pause = clients, timeout, pause
         self.answered = 0
@@ -258,7 +259,7 @@ class Load:
     def stop(self):
         """Lets the running requests come to their end."""
         self._stopping.set()
-        self._thread.join(self.timeout + 5)
+        self._thread.join(self.timeout + 30)
         assert not self._thread.is_alive(), "the load did not come to an end"
         if self._error is not None:
             raise self._error
@@ -386,7 +387,7 @@ def freeze(pid):
         states = [_stat(f"{pid}/task/{task}") for task in tasks]
         return all(state is None or state[0] in "TtZX" for state in states)
 
-    wait_until(stopped, 5, f"process {pid} stops", pause=0.0005)
+    wait_until(stopped, what=f"process {pid} stops", pause=0.0005)
 
 
 def peers_inside(pid):
@@ -416,6 +417,12 @@ def peers_inside(pid):
     finally:
         os.close(pidfd)
     return peers
+
+
+def wait_accepted(instance, *clients):
+    """Until each of these connections is inside a worker: none waits in a queue any more."""
+    names = {client.getsockname()[:2] for client in clients}
+    wait_until(lambda: names <= set().union(*(peers_inside(pid) for pid in instance.pids().values())), what=f"{names} are accepted")
 
 
 @functools.lru_cache(maxsize=None)
@@ -457,10 +464,11 @@ class Pando:
     stdout, stderr     as for Popen; by default files, readable through `output()` and `log()`
     cwd                working directory
     detach             `run -d`: the constructor returns when `run` has ended
+    pass_fds           descriptors that the process inherits under their own numbers
     """
 
     def __init__(self, *command, workers=2, options=(), name="app", env=None, uid=None, prefix=(), folder=None,
-                 stdout=None, stderr=None, stdin=subprocess.DEVNULL, cwd=None, detach=False, new_session=True):
+                 stdout=None, stderr=None, stdin=subprocess.DEVNULL, cwd=None, detach=False, new_session=True, pass_fds=()):
         self.name = name or "app"
         self.token = uuid.uuid4().hex
         self.seen = {}  # pid -> start time: every process that status ever named
@@ -474,7 +482,8 @@ class Pando:
             prefix = ("setpriv", f"--reuid={uid}", f"--regid={uid}", "--clear-groups", *prefix)
         self.env = dict(os.environ, PANDO_DIR=str(self.home), PANDO_E2E=self.token, PYTHONDONTWRITEBYTECODE="1",
                         **sanitizer_options(self.folder))
-        for key in ("NOTIFY_SOCKET", "PANDO_WORKER"):
+        for key in ("NOTIFY_SOCKET", "PANDO_WORKER", "LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES", "WATCHDOG_USEC", "WATCHDOG_PID",
+                    "SYSTEMD_EXEC_PID"):
             self.env.pop(key, None)
         for key, value in (env or {}).items():
             if value is None:
@@ -494,9 +503,9 @@ class Pando:
         self.stderr_path = self.folder / f"stderr{serial}"
         with open(self.stdout_path, "wb") as out, open(self.stderr_path, "wb") as err:
             self.process = subprocess.Popen(self.arguments, env=self.env, cwd=cwd, stdin=stdin, stdout=stdout or out,
-                                            stderr=stderr or err, start_new_session=new_session)
+                                            stderr=stderr or err, start_new_session=new_session, pass_fds=pass_fds)
         if detach:
-            self.exit_code(30)
+            self.exit_code(2 * DEADLINE)
 
     def __enter__(self):
         return self
@@ -616,7 +625,7 @@ class Pando:
         os.kill(pid, signo)
         return pid
 
-    def ctl(self, *arguments, timeout=60, name=True, check=None):
+    def ctl(self, *arguments, timeout=2 * DEADLINE, name=True, check=None):
         """Runs a verb of the command line against this instance: ctl("scale", 3). `check`: the exit code that it must have."""
         verb, *rest = map(str, arguments)
         command = [str(PANDO), verb, *(["-n", self.name] if name else []), *rest]
@@ -669,7 +678,7 @@ class Pando:
                 continue
         return found
 
-    def assert_nothing_left(self, deadline=3.0):
+    def assert_nothing_left(self, deadline=DEADLINE):
         wait_until(lambda: not self.family(), deadline, f"no process is left, but {self.family()}")
         if self.home.exists():
             left = [path.name for path in self.home.iterdir() if path.name.startswith(f"{self.name}.sock")]
@@ -685,12 +694,12 @@ class Pando:
             self.process.poll()
             if self.process.returncode is None or (self.detached and self.family()):
                 try:
-                    self.stop(45)  # 64 sanitized workers on a busy machine take a third of that
+                    self.stop()
                 except (AssertionError, NotRunning, OSError) as error:
                     problems.append(f"stop: {error}")
             left = {}
             try:
-                wait_until(lambda: not self.family(), 3.0, "no process is left")
+                wait_until(lambda: not self.family(), 20.0, "no process is left")
             except AssertionError:
                 left = self.family()
             if left:
@@ -700,7 +709,7 @@ class Pando:
                 kill_if_alive(pid, signal.SIGKILL)
             if self.process.poll() is None:
                 self.process.kill()
-            self.process.wait(5)
+            self.process.wait(PATIENCE)
             for report in sorted(self.folder.glob("sanitizer*")):
                 problems.append(f"{report.name}:\n{report.read_text(errors='replace')[:6000]}")
                 report.rename(report.with_name(f"seen-{report.name}"))

@@ -1,6 +1,9 @@
 """Surroundings that are against us: said clearly, survived where it can be."""
+import concurrent.futures
 import json
 import os
+import random
+import resource
 import shutil
 import signal
 import subprocess
@@ -8,7 +11,7 @@ import time
 
 import pytest
 
-from pando import PANDO, Load, app, free_port, http_get, pids_answering, wait_until
+from pando import PANDO, Load, app, count, free_port, http_get, pids_answering, wait_until
 
 
 def test_pando_below_pando_says_that_the_outer_one_listens_already_and_what_to_do(pando):
@@ -67,7 +70,7 @@ def test_a_frozen_worker_strands_nobody_who_waits_in_the_queue(pando):
     instance.wait_ready()
     victim = instance.kill(0, signal.SIGSTOP)
     try:
-        with Load(port, clients=8, timeout=6) as load:
+        with Load(port, clients=8, timeout=10) as load:
             load.wait_answered(200)
         assert len(load.failures) <= 1, load.failures[:5]  # at most the one that it was about to accept
     finally:
@@ -166,3 +169,145 @@ def test_two_instances_with_run_time_folders_of_their_own_do_not_see_each_other(
     one.wait_ready(), two.wait_ready()
     assert one.stop() == 0
     assert two.status()["ready"] == 1
+
+
+def test_term_in_the_first_moments_of_run_leaves_nothing(pando, folder):
+    for number in range(count(100)):
+        instance = pando(app("epoll_server"), free_port(), workers=2, folder=folder, name=f"early{number}")
+        time.sleep(random.random() * 0.15)
+        instance.signal(signal.SIGTERM)
+        assert instance.exit_code() in (0, -signal.SIGTERM)  # before there was anything to clean up, the signal does what it always does
+        instance.assert_nothing_left()
+    left = [path.name for path in (folder / "run").glob("*") if path.suffix != ".lock"] if (folder / "run").exists() else []
+    assert not left, left
+
+
+@pytest.fixture
+def limits():
+    """Lowers a process's limit; everything is as before at the end."""
+    lowered = []
+
+    def lower(pid, what, soft):
+        before = resource.prlimit(pid, what)
+        lowered.append((pid, what, before))
+        resource.prlimit(pid, what, (soft, before[1]))
+
+    def restore():
+        while lowered:
+            pid, what, before = lowered.pop()
+            try:
+                resource.prlimit(pid, what, before)
+            except ProcessLookupError:
+                pass
+
+    lower.restore = restore
+    yield lower
+    restore()
+
+
+@pytest.mark.parametrize("whose", ["keeper_pid", "primary_pid"])
+def test_no_descriptor_left_in_keeper_or_primary_a_dead_worker_comes_back_when_there_is_one_again(pando, limits, whose):
+    port = free_port()
+    instance = pando(app("epoll_server"), port, workers=3)
+    status = instance.wait_ready()
+    limits(status[whose], resource.RLIMIT_NOFILE, 3)
+    victim = status["workers"][0]["pid"]
+    with Load(port, clients=4, pause=0.002) as load:
+        os.kill(victim, signal.SIGKILL)
+        instance.wait_log("worker 0", "Too many open files")
+        load.wait_answered(50)
+        limits.restore()
+        wait_until(lambda: (now := instance.try_status()) and now["ready"] == 3, 60, "all are back")
+    assert len(load.failures) <= 4, load.failures[:5]  # what was inside the worker
+    assert len(pids_answering(port, 3)) == 3
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only for an ordinary user is there a limit of processes, and only root can become one")
+def test_no_process_left_for_the_user_a_dead_worker_comes_back_when_there_is_one_again(pando):
+    uid = 54322  # nobody else's
+    port = free_port()
+    instance = pando(app("epoll_server"), port, workers=2, uid=uid)
+    status = instance.wait_ready()
+    def limit(soft):
+        subprocess.run(["setpriv", f"--reuid={uid}", f"--regid={uid}", "--clear-groups", "prlimit", f"--pid={status['keeper_pid']}",
+                        f"--nproc={soft}:"], check=True)
+
+    limit(1)
+    os.kill(status["workers"][0]["pid"], signal.SIGKILL)
+    instance.wait_log("worker 0", "Resource temporarily unavailable")
+    assert http_get(port).status == 200
+    limit(4096)
+    instance.wait_ready(2, deadline=60)
+
+
+def test_no_memfd_to_be_had_a_dead_worker_comes_back_when_there_is_one_again(pando, limits):
+    """A plan of a worker is a memfd: a file of no bytes at most stands for a system without memory."""
+    port = free_port()
+    instance = pando(app("epoll_server"), port, workers=2)
+    status = instance.wait_ready()
+    limits(status["primary_pid"], resource.RLIMIT_FSIZE, 0)
+    os.kill(status["workers"][0]["pid"], signal.SIGKILL)
+    assert http_get(port).status == 200
+    wait_until(lambda: "File too large" in instance.log() or (instance.try_status() or {"primary_pid": None})["primary_pid"] != status["primary_pid"],
+               what="it is said, or another primary tries")
+    limits.restore()
+    instance.wait_ready(2, deadline=60)
+    assert instance.pids()[1] == status["workers"][1]["pid"]
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs a small file system of its own (mount)")
+def test_a_full_disk_costs_lines_of_the_log_and_nothing_else(pando, folder):
+    disk = folder / "disk"
+    disk.mkdir()
+    probe = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k", "none", str(disk)], capture_output=True, text=True)
+    if probe.returncode != 0:
+        pytest.skip(f"no file system can be mounted here: {probe.stderr.strip()}")
+    try:
+        port = free_port()
+        instance = pando("/usr/bin/python3", "-c", CHATTY, port, workers=2, env={"PANDO_DIR": str(disk / "run")},
+                         options=["--log-file", disk / "log"])
+        instance.home = disk / "run"
+        instance.wait_ready()
+        (disk / "rest").write_bytes(b"")
+        wait_until(lambda: os.statvfs(disk).f_bavail == 0 or http_get(port).status != 200, what="the disk is full")
+        for _ in range(3):
+            victim = instance.kill(0)
+            instance.wait_replaced(0, victim)
+            old = instance.primary_pid
+            os.kill(old, signal.SIGKILL)
+            instance.wait_status(lambda status: status["primary_pid"] != old and status["ready"] == 2)
+            assert http_get(port).status == 200
+        assert instance.stop() == 0
+    finally:
+        subprocess.run(["umount", "-l", str(disk)], check=True)
+
+
+CHATTY = """
+import os, socket, sys
+listener = socket.create_server(("127.0.0.1", int(sys.argv[1])))
+while True:
+    sock, _ = listener.accept()
+    sock.recv(4096)
+    print("x" * 8000, flush=True)
+    body = b"pid %d\\n" % os.getpid()
+    sock.sendall(b"HTTP/1.1 200 OK\\r\\nConnection: close\\r\\nContent-Length: %d\\r\\n\\r\\n" % len(body) + body)
+    sock.close()
+"""
+
+
+def test_two_controllers_at_once_come_to_an_end_and_to_one_result(pando):
+    port = free_port()
+    instance = pando(app("epoll_server"), port, workers=2)
+    instance.wait_ready()
+    verbs = [("scale", 3), ("restart",), ("scale", 1), ("restart",), ("scale", 4), ("status",), ("scale", 2), ("restart", 0)]
+    with Load(port, clients=4, pause=0.002) as load, concurrent.futures.ThreadPoolExecutor(4) as pool:
+        done = list(pool.map(lambda verb: instance.ctl(*verb), verbs * 2))
+        load.wait_answered(10)
+    assert not load.failures, load.failures[:5]
+    assert {one.returncode for one in done} <= {0, 1, 2}, [one.stderr for one in done]
+    for one in done:  # who was overtaken hears it
+        assert one.returncode == 0 or "another scale" in one.stderr or "slot" in one.stderr or "did not come back" in one.stderr, one.stderr
+    status = instance.wait_status(lambda status: status["ready"] == status["wanted"] == len(status["workers"]))
+    assert status["wanted"] in (1, 2, 3, 4)
+    assert len(pids_answering(port, status["wanted"])) == status["wanted"]
+    wait_until(lambda: len(instance.family()) == status["wanted"] + 2)

@@ -5,9 +5,9 @@ import re
 
 import pytest
 
-from pando import PANDO, app, free_port, http_get, run_pando
+from pando import PANDO, app, free_port, http_get, run_pando, wait_until
 
-VERBS = ["run", "status", "scale", "restart", "stop", "info", "logs", "torture"]
+VERBS = ["run", "status", "scale", "restart", "stop", "info", "logs", "torture", "unit"]
 
 
 @pytest.mark.parametrize("arguments, named", [
@@ -111,7 +111,7 @@ def test_options_end_at_the_command_whose_own_options_are_its_own(pando):
     port = free_port()
     instance = pando("sh", "-c", f'echo "$@"; exec {app("epoll_server")} {port}', "sh", "-w", "9", "--help", "--", "-n", "x", workers=1)
     instance.wait_ready()
-    assert "[0] -w 9 --help -- -n x\n" in instance.output()
+    wait_until(lambda: "[0] -w 9 --help -- -n x\n" in instance.output(), what="the arguments as they arrived")
 
 
 @pytest.mark.parametrize("options", [["-w2"], ["--workers=2"], ["-i", "2"], ["--instances", "2"], ["-w", "1", "-w", "2"]])

@@ -5,7 +5,7 @@ import programs
 from pando import Load, free_port, pids_answering
 
 
-@pytest.mark.limit(240)
+@pytest.mark.limit(600)
 @pytest.mark.parametrize("program", programs.PROGRAMS, ids=lambda program: program.name)
 def test_an_unmodified_program_answers_from_several_processes_and_survives_the_death_of_each(pando, program, record_property):
     reason = programs.missing(program)
@@ -13,7 +13,7 @@ def test_an_unmodified_program_answers_from_several_processes_and_survives_the_d
         pytest.skip(reason)
     port = free_port()
     instance = pando(*program.command(port), workers=program.workers)
-    instance.wait_ready(deadline=40)
+    instance.wait_ready(deadline=120)
     first = instance.pids()
     assert len(first) == program.workers
     answering = pids_answering(port, 2)
@@ -23,7 +23,7 @@ def test_an_unmodified_program_answers_from_several_processes_and_survives_the_d
         for slot, pid in first.items():
             load.wait_answered(3)
             instance.kill(slot)
-            instance.wait_replaced(slot, pid, deadline=30)
+            instance.wait_replaced(slot, pid, deadline=120)
         load.wait_answered(3)
     # What was inside a killed process is lost, nothing else: the port refuses nobody and leaves nobody waiting.
     reasons = {failure.reason for failure in load.failures}

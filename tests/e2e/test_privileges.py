@@ -122,5 +122,5 @@ def test_setuid_programs_work_below_a_worker_where_pando_has_the_privilege(pando
     port = free_port()
     instance = pando("sh", "-c", f"grep NoNewPrivs /proc/self/status; exec {app('epoll_server')} {port}", workers=1)
     instance.wait_ready()
-    assert "NoNewPrivs:\t0" in instance.output()
+    wait_until(lambda: "NoNewPrivs:\t0" in instance.output(), what="the line of /proc/self/status")
     assert http_get(port).status == 200

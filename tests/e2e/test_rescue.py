@@ -1,5 +1,6 @@
 """Slot mode: nobody waits behind a worker that is stuck, and one that hangs is replaced."""
 import os
+import select
 import shutil
 import signal
 import subprocess
@@ -7,40 +8,55 @@ import time
 
 import pytest
 
-from pando import PYTHON, Load, app, connect, count, free_port, freeze, http_get, read_answer, script, wait_until
+from pando import PATIENCE, PYTHON, Load, app, connect, count, free_port, freeze, http_get, read_answer, script, wait_until
 from programs import go
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="slot mode needs CAP_BPF and CAP_NET_ADMIN")
 
+# /spin/MS spins so long; /spin until the file `enough` is in the folder, and says so by the file `spins`.
 SPINNING = """
-const http = require('http');
+const fs = require('fs'), http = require('http'), folder = process.argv[2];
 http.createServer((request, response) => {
-    const end = Date.now() + (request.url.startsWith('/spin') ? Number(request.url.slice(6)) : 0);
+    const end = Date.now() + (request.url.startsWith('/spin/') ? Number(request.url.slice(6)) : 0);
     while (Date.now() < end) {}
+    if (request.url === '/spin') {
+        fs.writeFileSync(`${folder}/spins`, '');
+        while (!fs.existsSync(`${folder}/enough`)) {}
+    }
     response.setHeader('Connection', 'close');
     response.end(`pid ${process.pid}\\n`);
 }).listen(Number(process.argv[1]), '127.0.0.1');
 """
 
 
-def ask(port, path, timeout=10):
+def spin(port, folder):
+    """A connection whose worker spins by now."""
+    client = ask(port, "/spin")
+    wait_until((folder / "spins").exists, what="it spins")
+    return client
+
+
+def is_answered(client):
+    return bool(select.select([client], [], [], 0)[0])
+
+
+def ask(port, path, timeout=PATIENCE):
     sock = connect(port, timeout)
     sock.sendall(f"GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n".encode())
     return sock
 
 
-def test_nobody_waits_behind_a_worker_that_spins(slot):
-    """Two connections were given to a worker that then spun for two seconds: they are answered by others at once."""
+def test_nobody_waits_behind_a_worker_that_spins(slot, folder):
+    """Half of the connections are given to a worker that spins: they are answered by another, while it still does."""
     port = free_port()
-    instance = slot("node", "-e", SPINNING, port, workers=2, options=["--balance", "rr"])
-    spinning = ask(port, "/spin/3000")
-    time.sleep(0.1)
-    started = time.monotonic()
-    waiting = [ask(port, "/") for _ in range(6)]  # in turn: half of them are given to the one that spins
+    instance = slot("node", "-e", SPINNING, port, folder, workers=2, options=["--balance", "rr"])
+    spinning = spin(port, folder)
+    waiting = [ask(port, "/") for _ in range(6)]
     for client in waiting:
         assert read_answer(client).pid
         client.close()
-    assert time.monotonic() - started < 2.5
+    assert not is_answered(spinning)
+    (folder / "enough").touch()
     assert read_answer(spinning).pid
     spinning.close()
     workers = instance.status()["workers"]
@@ -49,12 +65,15 @@ def test_nobody_waits_behind_a_worker_that_spins(slot):
     wait_until(lambda: len({http_get(port).pid for _ in range(8)}) == 2, what="the one that spun is back")
 
 
-def test_without_rescue_a_connection_stays_where_it_was_given(slot):
+def test_without_rescue_a_connection_stays_where_it_was_given(slot, folder):
     port = free_port()
-    instance = slot("node", "-e", SPINNING, port, workers=2, options=["--balance", "rr", "--no-rescue"])
-    spinning = ask(port, "/spin/1000")
-    time.sleep(0.1)
+    instance = slot("node", "-e", SPINNING, port, folder, workers=2, options=["--balance", "rr", "--no-rescue"])
+    spinning = spin(port, folder)
     waiting = [ask(port, "/") for _ in range(4)]
+    wait_until(lambda: sum(map(is_answered, waiting)) == 2, what="the other worker answers its half")
+    time.sleep(0.3)  # more than enough for a rescue
+    assert sum(map(is_answered, [spinning, *waiting])) == 2
+    (folder / "enough").touch()
     for client in [spinning, *waiting]:
         assert read_answer(client).pid
         client.close()
@@ -77,19 +96,19 @@ def test_a_worker_stopped_by_somebody_else_loses_its_queue_and_stays_stopped(slo
 
 
 @pytest.mark.parametrize("how", ["spins", "sleeps"])
-def test_a_hung_worker_is_replaced_and_the_log_says_how_it_hung(slot, how):
+def test_a_hung_worker_is_replaced_and_the_log_says_how_it_hung(slot, how, folder):
     port = free_port()
-    server = SPINNING if how == "spins" else SPINNING.replace("while (Date.now() < end) {}",
-                                                              "if (end > Date.now()) Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0);")
-    instance = slot("node", "-e", server, port, workers=2, options=["--balance", "rr", "--hang-timeout", "1s"])
+    loop = "while (!fs.existsSync(`${folder}/enough`)) {}"
+    assert loop in SPINNING
+    server = SPINNING if how == "spins" else SPINNING.replace(loop, "Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0);")
+    instance = slot("node", "-e", server, port, folder, workers=2, options=["--balance", "rr", "--hang-timeout", "1s"])
     before = instance.pids()
-    hung = ask(port, "/spin/600000")
-    time.sleep(0.1)
+    hung = spin(port, folder)
     for client in [ask(port, "/") for _ in range(4)]:
         assert read_answer(client).pid
         client.close()
     with Load(port, clients=2, pause=0.05):  # it is given one now and then, to see what becomes of it
-        instance.wait_log("hangs: state", deadline=40)
+        instance.wait_log("hangs: state")
     instance.wait_ready()
     assert len(set(before.values()) - set(instance.pids().values())) == 1
     hung.close()
@@ -125,7 +144,7 @@ def make_stuck_until_rescued(instance, port, path):
 
 
 RESCUED = {
-    "node": lambda port: ["node", "-e", SPINNING, port],
+    "node": lambda port: ["node", "-e", SPINNING, port, "/nowhere"],
     "python": lambda port: [PYTHON, script("http_server.py"), port],
     "ruby": lambda port: ["ruby", script("tcp_server.rb"), port],
     "go": go,
@@ -217,7 +236,7 @@ def test_a_worker_whose_socket_is_lost_in_a_rescue_is_replaced(slot):
             client.close()
     finally:
         saboteur.terminate()
-        saboteur.wait(10)
+        saboteur.wait(60)
         saboteur.stderr.close()
     instance.wait_log("worker 0", "its socket was lost")
     assert len({http_get(port).pid for _ in range(8)}) == 2

@@ -6,10 +6,10 @@ import time
 
 import pytest
 
-from pando import Load, alive, app, connect, free_port, http_get, pids_answering, read_answer, wait_until, REQUEST_CLOSE, kill_if_alive
+from pando import Load, alive, app, connect, free_port, http_get, pids_answering, read_answer, wait_accepted, wait_until, REQUEST_CLOSE, kill_if_alive
 
 SERVERS = ["epoll_server", "blocking_server"]
-QUICK = ["--kill-timeout", "4s"]
+QUICK = ["--kill-timeout", "20s"]  # a worker is told to stop in a moment without a connection: on a busy machine that may take a while
 
 
 @pytest.mark.parametrize("server", SERVERS)
@@ -45,10 +45,10 @@ def test_scaled_down_workers_finish_the_requests_that_they_have(pando):
     port = free_port()
     instance = pando(app("ends_gracefully"), port, 1500, workers=4)
     instance.wait_ready()
-    socks = [connect(port, timeout=15) for _ in range(4)]
+    socks = [connect(port) for _ in range(4)]
     for sock in socks:
         sock.sendall(REQUEST_CLOSE)
-    time.sleep(0.3)
+    wait_accepted(instance, socks[0])
     instance.ctl("scale", 1, check=0)
     assert all(read_answer(sock).status == 200 for sock in socks)
 
@@ -105,10 +105,10 @@ def test_keep_alive_clients_keep_their_worker_until_the_deadline(pando):
     started = time.monotonic()
     restart = threading.Thread(target=instance.ctl, args=("restart", slot))
     restart.start()
-    time.sleep(0.5)
-    assert alive(pid), "ended although a connection was open and there was time"
-    restart.join(20)
-    assert not alive(pid) and time.monotonic() - started < 10
+    wait_until(lambda: not alive(pid), what="its time is over")
+    assert time.monotonic() - started >= 1.5, "ended although a connection was open and there was time"
+    restart.join(120)
+    assert not restart.is_alive()
     sock.close()
 
 
@@ -116,9 +116,9 @@ def test_stop_lets_running_requests_finish(pando):
     port = free_port()
     instance = pando(app("ends_gracefully"), port, 1000, workers=2)
     instance.wait_ready()
-    sock = connect(port, timeout=15)
+    sock = connect(port)
     sock.sendall(REQUEST_CLOSE)
-    time.sleep(0.3)
+    wait_accepted(instance, sock)
     instance.signal(signal.SIGTERM)
     assert read_answer(sock).status == 200
     assert instance.exit_code() == 0
@@ -130,11 +130,12 @@ def test_stop_from_the_command_line_returns_when_the_last_process_has_ended(pand
     port = free_port()
     instance = pando(app("ends_gracefully"), port, 800, workers=2)
     instance.wait_ready()
-    sock = connect(port, timeout=15)
+    sock = connect(port)
     sock.sendall(REQUEST_CLOSE)
-    time.sleep(0.2)
+    wait_accepted(instance, sock)
     assert instance.ctl("stop").returncode == 0
-    assert not instance.family(), "stop returned before everything had ended"
+    left = {pid: command for pid, command in instance.family().items() if pid != instance.process.pid}
+    assert not left, f"stop returned before everything had ended: {left}"  # the keeper says so with its last breath
     assert read_answer(sock).status == 200
     assert instance.exit_code() == 0
     assert instance.ctl("stop").returncode == 3
@@ -146,7 +147,7 @@ def test_stop_now_does_not_wait(pando):
     instance.wait_ready()
     started = time.monotonic()
     assert instance.ctl("stop", "--now").returncode == 0
-    assert time.monotonic() - started < 5
+    assert time.monotonic() - started < 25
     assert instance.exit_code() == 0
 
 
@@ -159,15 +160,14 @@ def test_a_second_interrupt_stops_at_once(pando):
     started = time.monotonic()
     instance.signal(signal.SIGINT)
     assert instance.exit_code() == 0
-    assert time.monotonic() - started < 5
+    assert time.monotonic() - started < 25
     instance.assert_nothing_left()
 
 
 def test_another_stop_signal_is_used_when_asked_for(pando):
-    instance = pando("sh", "-c", "trap 'echo got quit; exit 0' QUIT; trap '' TERM; while :; do sleep 0.1; done", workers=1,
+    instance = pando("sh", "-c", "trap 'echo got quit; exit 0' QUIT; trap '' TERM; echo set; while :; do sleep 0.1; done", workers=1,
                      options=["--stop-signal", "QUIT", "--ready", "delay=0ms"])
-    instance.wait_ready()
-    time.sleep(0.3)
+    wait_until(lambda: "[0] set" in instance.output(), what="the traps are set")
     assert instance.stop() == 0
     assert "[0] got quit" in instance.output()
 
@@ -210,7 +210,7 @@ def test_scaling_up_a_program_that_now_fails_says_so_and_keeps_the_rest(pando, f
     instance.wait_status(lambda status: len(status["workers"]) == 3 and status["workers"][2]["restarts"] >= 1)
     assert http_get(port).pid in before.values()
     broken.unlink()
-    scale.join(60)
+    scale.join(120)
     assert not scale.is_alive()
     assert instance.wait_ready(3)
 

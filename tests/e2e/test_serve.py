@@ -34,7 +34,7 @@ def test_serve_shows_a_folder_on_every_core_and_nothing_outside_of_it(tmp_path):
         assert b" 404 " in get(port, "/missing.txt").splitlines()[0]
     finally:
         process.terminate()
-        assert process.wait(30) == 0
+        assert process.wait(60) == 0
 
 
 def test_serve_without_a_folder_says_what_it_needs():

@@ -144,7 +144,7 @@ def test_a_terminal_that_goes_away_under_an_interactive_shell_stops_pando(pando,
 
         worker = wait_until(serves)
         terminal.hang_up()
-        shell.wait(10)
+        shell.wait(60)
         wait_until(lambda: not os.path.exists(f"/proc/{worker}"), what="the worker ended with the terminal")
         wait_until(lambda: not any("inshell" in command for command in holder.family().values()), what="all of it ended")
     finally:

@@ -16,6 +16,9 @@ from test_rescue import ask
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="slot mode needs CAP_BPF and CAP_NET_ADMIN")
 
 
+TURNS = ["--balance", "rr", "--no-rescue"]  # a connection that is taken from a slow worker is answered out of turn
+
+
 def assert_exact_turns(instance, port, rounds=10):
     pids = set(instance.pids().values())
     seen = collections.Counter(http_get(port).pid for _ in range(len(pids) * rounds))
@@ -72,7 +75,7 @@ def test_slot_mode_where_it_cannot_be_had_is_an_error_with_the_reason(pando):
 
 def test_a_stranger_of_the_same_user_that_joins_the_group_is_warned_of_and_gets_nothing(slot):
     port = free_port()
-    instance = slot(app("epoll_server"), port, workers=2, options=["--balance", "rr"])
+    instance = slot(app("epoll_server"), port, workers=2, options=TURNS)
     assert_exact_turns(instance, port)
     with socket.socket() as stranger:
         stranger.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
@@ -124,7 +127,7 @@ while True:
 @pytest.mark.parametrize("what", ["deferred", "fast open"])
 def test_options_of_the_listener_do_not_disturb_the_turns(slot, what):
     port = free_port()
-    instance = slot(PYTHON, "-c", LISTENER, what, port, workers=3, options=["--balance", "rr"])
+    instance = slot(PYTHON, "-c", LISTENER, what, port, workers=3, options=TURNS)
     assert_exact_turns(instance, port)
     instance.wait_replaced(1, instance.kill(1))
     assert_exact_turns(instance, port)
@@ -147,7 +150,7 @@ def test_workers_that_speak_mptcp_pull_from_one_socket(pando):
 
 def test_a_worker_that_closes_its_listener_and_opens_a_new_one_is_back_and_loses_nobody(slot):
     port = free_port()
-    instance = slot(PYTHON, "-c", LISTENER, "plain", port, workers=3, options=["--balance", "rr"])
+    instance = slot(PYTHON, "-c", LISTENER, "plain", port, workers=3, options=TURNS)
     pids = instance.pids()
     with Load(port, clients=8) as load:
         for _ in range(count(200)):
@@ -163,7 +166,7 @@ def test_a_worker_that_closes_its_listener_and_opens_a_new_one_is_back_and_loses
 def test_a_worker_that_shuts_its_listener_down_and_listens_again_is_back(slot):
     """The kernel refuses a connection that arrives in the very moment of the shutdown, with Pando as without."""
     port = free_port()
-    instance = slot(PYTHON, "-c", LISTENER, "plain", port, workers=3, options=["--balance", "rr"])
+    instance = slot(PYTHON, "-c", LISTENER, "plain", port, workers=3, options=TURNS)
     pids = instance.pids()
     for _ in range(count(200)):
         with contextlib.suppress(ConnectionError), ask(port, "/again") as sock:
@@ -189,7 +192,7 @@ def test_a_program_that_shuts_its_listener_down_when_it_is_told_to_stop_can_be_r
 
 def test_ipv4_and_ipv6_on_one_port_are_two_groups_and_both_turn_exactly(slot):
     port = free_port()
-    instance = slot(app("listeners"), f"4:127.0.0.1:{port}", f"6only:::1:{port}", workers=3, options=["--balance", "rr"])
+    instance = slot(app("listeners"), f"4:127.0.0.1:{port}", f"6only:::1:{port}", workers=3, options=TURNS)
     pids = set(instance.pids().values())
     for where in (port, ("::1", port)):
         seen = collections.Counter(http_get(where).pid for _ in range(30))
@@ -228,7 +231,7 @@ def setting(name, value):
 def test_network_settings_may_change_at_run_time(slot):
     """SYN cookies forced and off, migration on and off, a short backlog: turns stay exact, nobody who waits is lost."""
     port = 80
-    instance = slot(app("epoll_server"), port, workers=3, options=["--balance", "rr"],
+    instance = slot(app("epoll_server"), port, workers=3, options=TURNS,
                     prefix=["unshare", "--net", "sh", "-c", 'ip link set lo up && exec "$@"', "sh"])
     with network_of(instance.pids()[0]):
         for name, value in (("ipv4/tcp_syncookies", 2), ("ipv4/tcp_migrate_req", 1), ("core/somaxconn", 16),

@@ -1,13 +1,32 @@
 # SPDX-License-Identifier: MIT
 """App: a server under test on a free port, with raw sockets to talk to it. PANDO_BUILD names the Meson build folder."""
-import os, re, socket, subprocess, time
+import os, random, re, socket, subprocess, time
 import pytest
 
 BUILD = os.environ.get("PANDO_BUILD", os.path.join(os.path.dirname(__file__), "..", "..", "build"))
 
+PATIENCE = 30  # seconds of a client; a sanitized server on a busy machine may be slow
+DEADLINE = 60  # for what only must happen
+
 def free_port():
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0)); return s.getsockname()[1]
+    """From below the ephemeral range: no outgoing connection takes it before the server does."""
+    for _ in range(1000):
+        with socket.socket() as s:
+            port = random.randrange(20000, 30000)
+            try: s.bind(("0.0.0.0", port)); return port
+            except OSError: continue
+    raise RuntimeError("no free port between 20000 and 29999")
+
+def eventually(check):
+    """The first true value of check(); what the other side breaks off, or answers in part, is tried again."""
+    end = time.monotonic() + DEADLINE
+    while True:
+        try:
+            if value := check(): return value
+            last = "it is false"
+        except (OSError, EOFError, AssertionError) as e: last = repr(e)
+        if time.monotonic() > end: raise AssertionError(f"not within {DEADLINE} s: {last}")
+        time.sleep(0.02)
 
 class Answer:
     """One answer, parsed strictly from the front of `data`; `rest` is what follows it."""
@@ -43,23 +62,24 @@ class App:
         argv = argv or [os.path.join(BUILD, program), f"127.0.0.1:{self.port}", *options]
         self.log = open(f"/tmp/pando-e2e-{self.port}.log", "w+")
         self.process = subprocess.Popen([str(a).replace("{port}", str(self.port)) for a in argv], stdout=self.log, stderr=self.log, env={**os.environ, **(env or {})})
-        for _ in range(200):
+        end = time.monotonic() + DEADLINE
+        while True:
             if self.process.poll() is not None: raise RuntimeError(self.output())
-            try: socket.create_connection(("127.0.0.1", self.port), 1).close(); break
+            try: socket.create_connection(("127.0.0.1", self.port), PATIENCE).close(); break
             except OSError: time.sleep(0.03)
-        else: raise RuntimeError("did not listen: " + self.output())
+            if time.monotonic() > end: raise RuntimeError("did not listen: " + self.output())
     def output(self):
         self.log.flush(); return open(self.log.name).read()
-    def connect(self, timeout=5):
+    def connect(self, timeout=PATIENCE):
         s = socket.create_connection(("127.0.0.1", self.port), timeout); s.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1); return s
-    def raw(self, data, timeout=5, half_close=False):
+    def raw(self, data, timeout=PATIENCE, half_close=False):
         """Sends it all, reads until the server closes."""
         with self.connect(timeout) as s:
             try: s.sendall(data)
             except OSError: pass
             if half_close: s.shutdown(socket.SHUT_WR)
             return read_all(s)
-    def ask(self, method, path, body=None, headers=None, timeout=5):
+    def ask(self, method, path, body=None, headers=None, timeout=PATIENCE):
         if isinstance(body, str): body = body.encode()
         head = {"Host": "test", "Connection": "close", **(headers or {})}
         if body is not None and "Transfer-Encoding" not in head: head.setdefault("Content-Length", str(len(body)))
@@ -68,7 +88,7 @@ class App:
     def stop(self):
         """Ends it; a sanitizer's complaint or a bad exit fails the test."""
         if self.process.poll() is None: self.process.terminate()
-        try: code = self.process.wait(15)
+        try: code = self.process.wait(DEADLINE)
         finally:
             if self.process.poll() is None: self.process.kill(); self.process.wait()
         text = self.output(); self.log.close(); os.unlink(self.log.name)
@@ -76,11 +96,11 @@ class App:
         return code, text
 
 def read_all(s):
-    data = b""
+    chunks = []
     try:
-        while chunk := s.recv(65536): data += chunk
+        while chunk := s.recv(1 << 20): chunks.append(chunk)
     except ConnectionResetError: pass
-    return data
+    return b"".join(chunks)
 
 @pytest.fixture
 def start():

@@ -2,7 +2,7 @@
 """What handlers may do, well and badly."""
 import json, os, re, time
 import pytest
-from conftest import App, Answer
+from conftest import DEADLINE, App, Answer, eventually
 from test_http import GET, read_answer, answers
 
 def test_a_handler_without_a_body_is_404(app): assert (app.ask("GET", "/none").status, app.ask("GET", "/none").body) == (404, b"Not Found")
@@ -31,7 +31,7 @@ def test_waiting(app):
     held = [app.connect() for _ in range(50)]
     for s in held: s.sendall(GET % b"/slow?ms=300")
     for s in held: assert read_answer(s).body == b"slow"
-    assert time.time() - begin < 2  # together, not one after the other
+    assert time.time() - begin < 12  # together, not one after the other: that would be 15 s
 
 def test_out_of_memory_in_a_request_is_503_and_the_worker_lives(app):
     assert app.ask("GET", "/no_memory").status == 503 and app.ask("GET", "/").status == 200
@@ -40,7 +40,7 @@ def test_a_stack_overflow_is_reported_by_name():
     app = App("stack_bytes=65536")
     try: app.raw(GET % b"/overflow")
     except OSError: pass
-    assert app.process.wait(5) != 0
+    assert app.process.wait(DEADLINE) != 0
     text = app.output(); app.log.close()
     assert "stack overflow in middleware overflow" in text or "AddressSanitizer" in text
 
@@ -131,18 +131,18 @@ def test_precompressed_files(files):
 
 def test_a_replaced_file_is_seen(files):
     app, root = files; (root / "r.txt").write_text("one"); assert app.ask("GET", "/static/r.txt").body == b"one"
-    (root / "n").write_text("two!"); os.rename(root / "n", root / "r.txt"); time.sleep(1.1); assert app.ask("GET", "/static/r.txt").body == b"two!"
+    (root / "n").write_text("two!"); os.rename(root / "n", root / "r.txt"); eventually(lambda: app.ask("GET", "/static/r.txt").body == b"two!")
 
 def test_files_sent_by_handlers(app):
     assert app.ask("GET", "/file?path=/etc/hostname").body == open("/etc/hostname", "rb").read() and app.ask("GET", "/file?path=/nonexistent").status == 404 and app.ask("GET", "/file?path=/etc").status == 404
     assert app.ask("GET", "/send?path=/GPL-2").status == 200 and app.ask("GET", "/send?path=/../../../etc/passwd").status == 404
 
 def test_logger_combined(start):
-    app = start("log=1"); app.ask("GET", "/?a=1", headers={"User-Agent": 'evil"\\', "Referer": "http://r/"}); time.sleep(0.1)
-    assert re.search(r'127\.0\.0\.1 - - \[\d\d/\w{3}/\d{4}:[\d:]{8} [+-]\d{4}\] "GET /\?a=1 HTTP/1\.1" 200 2 "http://r/" "evil\\x22\\x5c"\n', app.output()), app.output()
+    app = start("log=1"); app.ask("GET", "/?a=1", headers={"User-Agent": 'evil"\\', "Referer": "http://r/"})
+    assert eventually(lambda: re.search(r'127\.0\.0\.1 - - \[\d\d/\w{3}/\d{4}:[\d:]{8} [+-]\d{4}\] "GET /\?a=1 HTTP/1\.1" 200 2 "http://r/" "evil\\x22\\x5c"\n', app.output())), app.output()
 
 def test_logger_json(start):
-    app = start("log=2"); app.ask("GET", "/none", headers={"User-Agent": 'e"\\\xff'}); time.sleep(0.1)
+    app = start("log=2"); app.ask("GET", "/none", headers={"User-Agent": 'e"\\\xff'}); eventually(lambda: re.search(r"^\{.*\}$", app.output(), re.M))
     line = json.loads([l for l in app.output().splitlines() if l.startswith("{")][-1]); assert (line["method"], line["url"], line["status"], line["bytes"]) == ("GET", "/none", 404, 9)
 
 def test_cors(start):

@@ -38,26 +38,26 @@ def test_node(app):
     assert got[1][3] == "sum"  # its trailer came
 
 @pytest.mark.skipif(not shutil.which("chromium"), reason="no chromium")
+@pytest.mark.skipif(not os.environ.get("PANDO_NIGHTLY"), reason="nightly: a browser needs most of a minute to start on a busy machine")
 def test_chromium_shows_a_page_fed_by_events(start):
     app = start(program="examples/sse/sse")
-    for _ in range(8):  # the DOM is written when the page has loaded: the first event may or may not have come by then
+    for _ in range(8):  # the DOM is written when the page has loaded: the first event may or may not have come by then, nor, on a busy machine, anything
         with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as home:
-            out = run("chromium", "--headless=old", "--no-sandbox", "--disable-gpu", "--timeout=3000", f"--user-data-dir={home}", "--dump-dom", f"http://127.0.0.1:{app.port}/", timeout=40).stdout
-        assert b"<title>Clock</title>" in out
-        if re.search(rb"tick \d+</h1>", out): return
+            out = run("chromium", "--headless=old", "--no-sandbox", "--disable-gpu", "--timeout=20000", f"--user-data-dir={home}", "--dump-dom", f"http://127.0.0.1:{app.port}/", timeout=120).stdout
+        if b"<title>Clock</title>" in out and re.search(rb"tick \d+</h1>", out): return
     assert False, out
 
 @pytest.mark.skipif(not shutil.which("wrk"), reason="no wrk")
 def test_wrk(app):
-    out = run("wrk", "-t1", "-c16", "-d2", f"http://127.0.0.1:{app.port}/").stdout.decode()
+    out = run("wrk", "-t1", "-c16", "-d2", "--timeout", "30", f"http://127.0.0.1:{app.port}/").stdout.decode()
     assert "Socket errors" not in out and "Non-2xx" not in out and int(re.search(r"(\d+) requests in", out)[1]) > 100
 
 @pytest.mark.skipif(not shutil.which("slowhttptest"), reason="no slowhttptest")
 @pytest.mark.parametrize("mode", ["-H", "-B", "-X"], ids=["slow-headers", "slow-bodies", "slow-readers"])
 def test_slowhttptest(start, mode):
-    app = start("headers_timeout_ms=1000", "stall_timeout_ms=1000", "max_connections=400")
+    app = start("headers_timeout_ms=3000", "stall_timeout_ms=3000", "max_connections=400")
     p = subprocess.Popen(["slowhttptest", mode, "-c", "200", "-r", "200", "-i", "1", "-l", "6", "-p", "3", "-u", f"http://127.0.0.1:{app.port}/"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
         import time
         for _ in range(8): assert app.ask("GET", "/").status == 200; time.sleep(0.5)  # others are served meanwhile
-    finally: p.terminate(); p.wait(20)
+    finally: p.terminate(); p.wait(60)

@@ -2,7 +2,7 @@
 """What a request of examples/hello costs, counted: system calls, allocations. Not with sanitizers, which allocate and trap by themselves."""
 import os, re, shutil, signal, subprocess, time
 import pytest
-from conftest import App, BUILD
+from conftest import App, BUILD, eventually
 from test_http import GET, read_answer
 
 HELLO = f"{BUILD}/examples/hello/hello"
@@ -22,7 +22,7 @@ def test_two_system_calls_a_request_and_no_epoll_ctl(start):
     held = load(app, 160)
     out = f"/tmp/pando-strace-{app.port}"
     trace = subprocess.Popen(["strace", "-f", "-c", "-o", out, "-p", str(app.process.pid)], stderr=subprocess.PIPE)
-    time.sleep(0.7)
+    eventually(lambda: "TracerPid:\t0" not in open(f"/proc/{app.process.pid}/status").read())
     for _ in range(200):
         for s in held: s.sendall(GET % b"/")
         for s in held: read_answer(s)

@@ -1,21 +1,24 @@
 # SPDX-License-Identifier: MIT
 """Every example is started and asked; the two with a database against a real one, started here."""
-import glob, json, os, shutil, subprocess, tempfile, threading, time
+import glob, json, os, shutil, socket, subprocess, tempfile, threading, time
 import pytest
-from conftest import App, BUILD, free_port
+from conftest import DEADLINE, App, BUILD, eventually, free_port
 
 def test_hello(start):
     app = start(program="examples/hello/hello")
     a = app.ask("GET", "/"); assert (a.body, a.get("content-type")) == (b"<h1>Hello World</h1>", "text/html; charset=utf-8") and a.get("x-response-time")
     assert json.loads(app.ask("GET", "/users/7").body) == {"id": "7"}
 
+def listens(port): socket.create_connection(("127.0.0.1", port)).close(); return True
+
 def test_hello_takes_its_port_from_the_environment(start):
     port = free_port()
     p = subprocess.Popen([f"{BUILD}/examples/hello/hello"], env={**os.environ, "PORT": str(port)})
     try:
-        out = subprocess.run(["curl", "-s", "--retry", "20", "--retry-connrefused", "--retry-delay", "0", f"http://localhost:{port}/"], capture_output=True, timeout=20)
+        eventually(lambda: listens(port))
+        out = subprocess.run(["curl", "-s", f"http://localhost:{port}/"], capture_output=True, timeout=DEADLINE)
         assert out.stdout == b"<h1>Hello World</h1>"
-    finally: p.terminate(); assert p.wait(5) == 0
+    finally: p.terminate(); assert p.wait(DEADLINE) == 0
 
 def test_json_api(start):
     app, j = start(program="examples/json_api/json_api"), {"Content-Type": "application/json"}
@@ -30,13 +33,14 @@ def test_uploads(start):
     app = start(program="examples/uploads/uploads")
     with tempfile.NamedTemporaryFile(suffix=".bin") as f:
         f.write(os.urandom(2000000)); f.flush()
-        out = subprocess.run(["curl", "-s", "-F", "title=hi", "-F", f"file=@{f.name};type=image/png", f"http://127.0.0.1:{app.port}/"], capture_output=True, timeout=20)
+        out = subprocess.run(["curl", "-s", "-F", "title=hi", "-F", f"file=@{f.name};type=image/png", f"http://127.0.0.1:{app.port}/"], capture_output=True, timeout=DEADLINE)
     got = json.loads(out.stdout); assert got["title"] == "hi" and got["files"][0]["bytes"] == 2000000 and got["files"][0]["type"] == "image/png"
 
 def test_sse(start):
     app = start(program="examples/sse/sse")
-    out = subprocess.run(["curl", "-sN", "-m", "1", "-H", "Last-Event-ID: 5", f"http://127.0.0.1:{app.port}/ticks"], capture_output=True)
-    assert out.stdout.startswith(b"id: 6\nevent: tick\ndata: 6\n\nid: 7\n")
+    curl = subprocess.Popen(["curl", "-sN", "-m", str(DEADLINE), "-H", "Last-Event-ID: 5", f"http://127.0.0.1:{app.port}/ticks"], stdout=subprocess.PIPE)
+    out = b"".join(curl.stdout.readline() for _ in range(5)); curl.terminate(); curl.wait(); curl.stdout.close()
+    assert out == b"id: 6\nevent: tick\ndata: 6\n\nid: 7\n"
 
 def test_serve(tmp_path, start):
     (tmp_path / "index.html").write_text("<p>home</p>"); (tmp_path / "about.html").write_text("<p>about</p>")
@@ -49,7 +53,7 @@ def test_serve(tmp_path, start):
 def test_redis(start):
     port = free_port(); redis = subprocess.Popen(["redis-server", "--port", str(port), "--save", "", "--appendonly", "no"], stdout=subprocess.DEVNULL)
     try:
-        time.sleep(0.5)
+        eventually(lambda: listens(port))
         if not os.path.exists(f"{BUILD}/examples/redis/redis_counter"): pytest.skip("hiredis was not there at build time")
         app = start(argv=[f"{BUILD}/examples/redis/redis_counter", "127.0.0.1:{port}", str(port)])
         results = []
@@ -68,22 +72,20 @@ def test_postgres(start):
     if not os.path.exists(f"{BUILD}/examples/postgres/postgres_notes"): pytest.skip("libpq was not there at build time")
     folder = tempfile.mkdtemp(prefix="pando-pg-", dir="/tmp"); port = free_port(); as_user = ["runuser", "-u", "postgres", "--"] if os.getuid() == 0 else []
     if as_user: shutil.chown(folder, "postgres")
-    def pg(tool, *args, **k): return subprocess.run([*as_user, f"{PG[-1]}/{tool}", *args], capture_output=True, cwd="/", timeout=60, **k)
+    def pg(tool, *args, **k): return subprocess.run([*as_user, f"{PG[-1]}/{tool}", *args], capture_output=True, cwd="/", timeout=2 * DEADLINE, **k)
     assert pg("initdb", "-D", f"{folder}/db", "-A", "trust", "-U", "pando", "-N").returncode == 0
     server = subprocess.Popen([*as_user, f"{PG[-1]}/postgres", "-D", f"{folder}/db", "-p", str(port), "-k", folder, "-c", "fsync=off", "-h", "127.0.0.1"], stderr=subprocess.DEVNULL, cwd="/")
     connect = f"host=127.0.0.1 port={port} user=pando dbname=postgres"
     try:
-        for _ in range(100):
-            if pg("psql", connect, "-c", "CREATE TABLE notes (id serial, text text)").returncode == 0: break
-            time.sleep(0.1)
+        eventually(lambda: pg("psql", connect, "-c", "CREATE TABLE notes (id serial, text text)").returncode == 0)
         app, j = start(argv=[f"{BUILD}/examples/postgres/postgres_notes", "127.0.0.1:{port}", connect]), {"Content-Type": "application/json"}
         a = app.ask("POST", "/notes", '{"text":"it\'s; DROP TABLE notes"}', j); assert (a.status, json.loads(a.body)["id"]) == (201, "1")
         assert json.loads(app.ask("GET", "/notes").body) == [{"id": "1", "text": "it's; DROP TABLE notes"}]
-        begin = time.time(); threads = [threading.Thread(target=lambda: app.ask("GET", "/nap", timeout=10)) for _ in range(8)]
+        begin = time.time(); threads = [threading.Thread(target=lambda: app.ask("GET", "/nap")) for _ in range(24)]
         for t in threads: t.start()
         for t in threads: t.join()
-        assert time.time() - begin < 2.2  # eight naps of 0.3 s on four connections
+        assert time.time() - begin < 6.5  # 24 naps of 0.3 s on four connections: one after the other they take 7.2 s
         s = app.connect(); s.sendall(b"GET /nap HTTP/1.1\r\nHost: a\r\n\r\n"); time.sleep(0.1); s.close()  # a client that leaves inside a query
         assert app.ask("GET", "/notes").status == 200
     finally:
-        subprocess.run([*as_user, f"{PG[-1]}/pg_ctl", "-D", f"{folder}/db", "-m", "immediate", "stop"], capture_output=True, cwd="/"); server.wait(10); shutil.rmtree(folder, ignore_errors=True)
+        subprocess.run([*as_user, f"{PG[-1]}/pg_ctl", "-D", f"{folder}/db", "-m", "immediate", "stop"], capture_output=True, cwd="/"); server.wait(DEADLINE); shutil.rmtree(folder, ignore_errors=True)

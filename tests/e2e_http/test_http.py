@@ -2,16 +2,28 @@
 """The life of connections: keep-alive, pipelining, bodies both ways, back-pressure, time-outs, closing, clients that misbehave."""
 import json, os, resource, signal, socket, subprocess, threading, time
 import pytest
-from conftest import App, Answer, read_all
+from conftest import DEADLINE, App, Answer, eventually, read_all
 
 GET = b"GET %s HTTP/1.1\r\nHost: a\r\n\r\n"
 
 def answers(data, count, head_only=()):
-    out = []
+    out, at = [], 0
     for i in range(count):
-        out.append(Answer(data, head_only=i in head_only)); data = out[-1].rest
-    assert data == b""
+        out.append(first_answer(data, at, i in head_only)); at = len(data) - out[-1].left
+    assert at == len(data)
     return out
+
+def first_answer(data, at, head_only):
+    """Parsed from a window that grows as needed: thousands of answers are not copied thousands of times."""
+    size = 1024
+    while True:
+        window = data[at:at + size]; whole = at + size >= len(data)
+        try: answer = Answer(window, head_only)
+        except (AssertionError, ValueError):
+            if whole: raise
+        else:
+            if whole or answer.rest: answer.left = len(data) - at - len(window) + len(answer.rest); return answer
+        size *= 8
 
 def read_answer(s):
     data = b""
@@ -44,7 +56,7 @@ def test_pipelined_answers_leave_in_one_write(app):
 def test_thousands_of_pipelined_requests_with_bodies(app):
     one = b"POST /echo HTTP/1.1\r\nHost: a\r\nContent-Length: 10\r\n\r\n0123456789"
     two = b"POST /echo HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nabcde\r\n0\r\n\r\n"
-    with app.connect(20) as s:
+    with app.connect(DEADLINE) as s:
         sender = threading.Thread(target=lambda: s.sendall((one + two) * 3000 + b"GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")); sender.start()
         data = read_all(s); sender.join()
     assert [a.body for a in answers(data, 6001)] == [b"0123456789", b"abcde"] * 3000 + [b"ok"]
@@ -66,8 +78,7 @@ def test_a_client_that_vanishes_at_each_byte_harms_nobody(app):
             if how == "half": s.shutdown(socket.SHUT_WR); read_all(s)
             s.close()
     assert app.ask("GET", "/").status == 200
-    time.sleep(0.2)
-    assert json.loads(app.ask("GET", "/stats").body)["connections"] <= 3
+    assert eventually(lambda: json.loads(app.ask("GET", "/stats").body)["connections"] <= 3)
 
 def test_a_half_closed_client_still_gets_its_answer(app):
     assert Answer(app.raw(GET % b"/slow?ms=50", half_close=True)).body == b"slow"
@@ -132,7 +143,7 @@ def test_body_over_the_limit(app):
 def test_large_bodies_stream_both_ways(start):
     app = start("max_body_bytes=100000000")
     body = os.urandom(1 << 20) * 20
-    with app.connect(20) as s:
+    with app.connect(DEADLINE) as s:
         def send():
             s.sendall(b"POST /pipe HTTP/1.1\r\nHost: a\r\nConnection: close\r\nContent-Length: %d\r\n\r\n" % len(body)); s.sendall(body)
         t = threading.Thread(target=send); t.start(); answer = Answer(read_all(s)); t.join()
@@ -143,19 +154,20 @@ def test_large_bodies_stream_both_ways(start):
 def test_a_reader_that_stalls_stops_the_writer(start):
     app = start()
     with app.connect() as s:
-        s.sendall(GET % b"/endless"); time.sleep(0.5)
-        before = cpu(app); time.sleep(0.5)
-        assert cpu(app) - before <= 2  # ticks: it waits, it does not spin
+        s.sendall(GET % b"/endless")
+        eventually(lambda: ticks_in(app, 0.5) <= 2)  # every buffer is full: it waits, it does not spin
         assert app.ask("GET", "/").status == 200
-    time.sleep(0.3)
-    assert app.ask("GET", "/cancelled").body == b"1"  # its handler was told
+    eventually(lambda: app.ask("GET", "/cancelled").body == b"1")  # its handler was told
 
 def cpu(app):
     fields = open(f"/proc/{app.process.pid}/stat").read().rsplit(")", 1)[1].split()
     return int(fields[11]) + int(fields[12])
 
+def ticks_in(app, seconds):
+    before = cpu(app); time.sleep(seconds); return cpu(app) - before
+
 def test_a_large_answer_to_a_slow_reader_is_whole(app):
-    with app.connect(20) as s:
+    with app.connect(DEADLINE) as s:
         s.sendall(b"GET /big?bytes=5000000 HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
         data = b""
         while chunk := s.recv(300000): data += chunk; time.sleep(0.002)
@@ -167,11 +179,10 @@ def test_slow_head_is_408_and_nothing_when_no_byte_came(start):
         s.sendall(b"GET / HT"); assert Answer(read_all(s)).status == 408
     with app.connect() as s: assert read_all(s) == b""
     with app.connect() as s:  # a byte now and then does not help
-        begin = time.time()
         try:
             for c in b"GET / HTTP/1.1\r\nHost: a\r\nX: " + b"aaa": s.send(bytes([c])); time.sleep(0.05)
         except OSError: pass
-        assert Answer(read_all(s)).status == 408 and time.time() - begin < 4
+        assert Answer(read_all(s)).status == 408
 
 def test_slow_body_is_408(start):
     app = start("stall_timeout_ms=400")
@@ -191,14 +202,14 @@ def test_a_body_that_takes_too_long_altogether_is_408(start):
 def test_a_slow_reader_is_let_go(start):
     app = start("stall_timeout_ms=400")
     with app.connect() as s:
-        s.sendall(GET % b"/endless"); time.sleep(1.5)
-        assert app.ask("GET", "/cancelled").body == b"1"
+        s.sendall(GET % b"/endless")
+        eventually(lambda: app.ask("GET", "/cancelled").body == b"1")
 
 def test_keep_alive_ends(start):
     app = start("keep_alive_timeout_ms=300")
     with app.connect() as s:
-        s.sendall(GET % b"/"); read_answer(s); begin = time.time(); assert s.recv(1) == b""
-        assert 1.0 < time.time() - begin < 2.5  # with the hidden second
+        begin = time.time(); s.sendall(GET % b"/"); read_answer(s); assert s.recv(1) == b""
+        assert time.time() - begin > 1.0  # with the hidden second
 
 def test_a_handler_that_never_returns_is_503_and_is_cancelled(start):
     app = start("handler_timeout_ms=300")
@@ -213,24 +224,23 @@ def test_the_last_request_of_a_socket_says_close(start):
     assert [a.get("connection") for a in got] == [None, None, "close"]
 
 def test_connections_over_the_limit_are_dropped(start):
-    app = start("max_connections=5")
-    time.sleep(0.2)  # the connection that waited for the start is gone
-    held = [app.connect() for _ in range(5)]
-    time.sleep(0.1)
-    try: assert app.raw(GET % b"/", timeout=2) == b""
+    app = start("max_connections=5", "keep_alive_timeout_ms=120000")
+    def hold():
+        s = app.connect(); s.sendall(GET % b"/"); assert read_answer(s).body == b"ok"; return s
+    held = [eventually(hold) for _ in range(5)]  # the connection that waited for the start may still be one of them
+    try: assert app.raw(GET % b"/") == b""
     except ConnectionError: pass
     for s in held: s.close()
-    time.sleep(0.2); assert app.ask("GET", "/").status == 200
+    eventually(lambda: app.ask("GET", "/").status == 200)
 
 def test_out_of_descriptors_does_not_spin_and_recovers(start):
     app = start("files=40")
     held = []
     for _ in range(80):
-        s = socket.socket(); s.settimeout(2); s.connect(("127.0.0.1", app.port)); held.append(s)
-    time.sleep(0.5); before = cpu(app); time.sleep(1); used = cpu(app) - before
-    assert used < 20  # of 100 ticks
+        s = socket.socket(); s.settimeout(DEADLINE); s.connect(("127.0.0.1", app.port)); held.append(s)
+    eventually(lambda: ticks_in(app, 1) < 20)  # of 100
     for s in held: s.close()
-    time.sleep(0.4); assert app.ask("GET", "/").status == 200
+    eventually(lambda: app.ask("GET", "/").status == 200)
     assert json.loads(app.ask("GET", "/stats").body)["accept_failures"] > 0
 
 def test_upgrade_hands_the_socket_over(app):
@@ -239,17 +249,24 @@ def test_upgrade_hands_the_socket_over(app):
     assert first.status == 101 and first.get("connection") == "Upgrade" and first.rest == b"early bye"
     assert app.ask("GET", "/upgrade").body == b"no upgrade"
 
+def refuses(app):
+    try: app.connect().close()
+    except ConnectionRefusedError: return True
+
 def test_graceful_stop_finishes_what_is_active_and_closes_what_is_idle(start):
     app = start()
-    idle, busy = app.connect(), app.connect()
-    idle.sendall(GET % b"/"); read_answer(idle)
-    busy.sendall(GET % b"/slow?ms=600"); time.sleep(0.1)
-    app.process.send_signal(signal.SIGTERM); time.sleep(0.1)
-    with pytest.raises(OSError): app.connect(0.5)
-    idle.sendall(GET % b"/"); answer = read_answer(idle)  # a request that was under way is still answered
+    idle, half, busy = app.connect(), app.connect(), app.connect()
+    for s in idle, half: s.sendall(GET % b"/"); read_answer(s)
+    half.sendall(b"GET / HTTP/1.1\r\n")
+    busy.sendall(GET % b"/slow?ms=3000"); eventually(lambda: json.loads(app.ask("GET", "/stats").body)["connections"] >= 4); app.ask("GET", "/")
+    begin = time.time(); app.process.send_signal(signal.SIGTERM)
+    eventually(lambda: refuses(app))
+    try: idle.sendall(GET % b"/"); answer = read_answer(idle); assert answer.body == b"ok" and answer.get("connection") == "close"
+    except (EOFError, OSError): assert time.time() - begin > 1  # one that comes within a second is answered
+    half.sendall(b"Host: a\r\n\r\n"); answer = read_answer(half)  # and one that was under way however late it ends
     assert answer.body == b"ok" and answer.get("connection") == "close"
     answer = read_answer(busy); assert answer.body == b"slow" and answer.get("connection") == "close"
-    assert app.process.wait(5) == 0
+    assert app.process.wait(DEADLINE) == 0
 
 def test_a_stop_under_load_fails_no_request(start):
     app = start()
@@ -266,7 +283,7 @@ def test_a_stop_under_load_fails_no_request(start):
             finally: s.close()
     threads = [threading.Thread(target=client) for _ in range(8)]
     for t in threads: t.start()
-    time.sleep(0.7); app.process.send_signal(signal.SIGTERM); app.process.wait(10); stop.set()
+    eventually(lambda: len(done) > 100 or failures); app.process.send_signal(signal.SIGTERM); app.process.wait(DEADLINE); stop.set()
     for t in threads: t.join()
     assert len(done) > 100 and not failures
 
@@ -274,7 +291,7 @@ def test_ten_thousand_idle_connections(start):
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (min(hard, 60000), hard))
     if resource.getrlimit(resource.RLIMIT_NOFILE)[0] < 10500: pytest.skip("not enough descriptors")
-    app = start()
+    app = start("headers_timeout_ms=300000", "keep_alive_timeout_ms=300000")
     held = []
     try:
         for i in range(10000):
@@ -291,18 +308,16 @@ def test_unix_addresses_and_stale_sockets(tmp_path):
     path = str(tmp_path / "s.sock")
     for _ in range(2):
         p = subprocess.Popen([f"{BUILD}/tests/e2e_http/http_app", f"unix:{path}"])
-        for _ in range(100):
-            s = socket.socket(socket.AF_UNIX)
-            try: s.connect(path); break
-            except OSError: time.sleep(0.03)
-        s.sendall(GET % b"/"); assert read_answer(s).body == b"ok"; s.close()
+        def connects():
+            s = socket.socket(socket.AF_UNIX); s.connect(path); return s
+        s = eventually(connects); s.sendall(GET % b"/"); assert read_answer(s).body == b"ok"; s.close()
         p.kill(); p.wait()  # leaves the path behind
     assert os.path.exists(path)
 
 def test_memory_is_flat(app):
     def rss(): return int([l for l in open(f"/proc/{app.process.pid}/status") if l.startswith("VmRSS")][0].split()[1])
     def load(n):
-        with app.connect(20) as s:
+        with app.connect(DEADLINE) as s:
             for _ in range(n // 100):
                 s.sendall(b"".join([GET % b"/", GET % b"/none", b"POST /echo HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\n\r\nabc", GET % b"/slow?ms=0"] * 25))
                 data = b""
@@ -314,7 +329,7 @@ def test_a_client_that_leaves_inside_a_file_does_not_kill_the_server(start, tmp_
     (tmp_path / "big").write_bytes(b"x" * 30000000); app = start(f"static={tmp_path}")
     for _ in range(20):
         s = app.connect(); s.sendall(GET % b"/static/big"); s.recv(1000); s.close()
-    time.sleep(0.3); assert app.ask("GET", "/").status == 200 and app.process.poll() is None
+    assert app.ask("GET", "/").status == 200 and app.process.poll() is None
     (tmp_path / "shrinks").write_bytes(b"x" * 30000000)  # and one whose file shrinks while it is sent sees it break
     s = app.connect(); s.sendall(GET % b"/static/shrinks"); s.recv(1000); os.truncate(tmp_path / "shrinks", 10); data = read_all(s)
     assert len(data) < 30000000 and app.ask("GET", "/").status == 200

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
 """Real Koa and Pando side by side: the same small app, the same request, the same status, headers and body.
 Run by tests/koa/run.sh, which builds cases.c and installs Koa. Differences that are meant are in EXCEPTIONS, with the reason."""
-import os, socket, subprocess, sys, time
+import os, random, socket, subprocess, sys, time
 import pytest
 
 HERE = os.path.dirname(os.path.abspath(__file__))
@@ -76,19 +76,24 @@ PROXY = [case("r_host", X_Forwarded_Host="a.example, b.example"), case("r_host",
          case("r_ip"), case("r_href", path="/p", X_Forwarded_Proto="https", X_Forwarded_Host="f.example"), case("r_hostname", X_Forwarded_Host="f.example:8080"), case("cookie_set", X_Forwarded_Proto="https")]
 
 def free_port():
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0)); return s.getsockname()[1]
+    """From below the ephemeral range: no outgoing connection takes it before the server does."""
+    for _ in range(1000):
+        with socket.socket() as s:
+            port = random.randrange(20000, 30000)
+            try: s.bind(("0.0.0.0", port)); return port
+            except OSError: continue
+    raise RuntimeError("no free port between 20000 and 29999")
 
 class Server:
     def __init__(self, argv, port):
         self.port = port
         self.process = subprocess.Popen(argv, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE if False else None)
-        for _ in range(200):
-            try: socket.create_connection(("127.0.0.1", port), 0.5).close(); return
+        for _ in range(1200):
+            try: socket.create_connection(("127.0.0.1", port), 30).close(); return
             except OSError: time.sleep(0.05)
         raise RuntimeError("no server: " + " ".join(argv))
     def stop(self):
-        self.process.terminate(); self.process.wait(10)
+        self.process.terminate(); self.process.wait(60)
 
 def pair(*extra):
     a, b = free_port(), free_port()
@@ -117,8 +122,8 @@ def ask(server, name, method, path, headers, body):
     head = {"Host": "localhost", **({"X-Case": name} if name else {}), "Connection": "close", **headers}
     if body is not None: head["Content-Length"] = str(len(body))
     text = f"{method} {path} HTTP/1.1\r\n" + "".join(f"{k}: {v}\r\n" for k, v in head.items()) + "\r\n" + (body or "")
-    with socket.create_connection(("127.0.0.1", server.port), 5) as s:
-        s.settimeout(5); s.sendall(text.encode("latin1")); data = b""
+    with socket.create_connection(("127.0.0.1", server.port), 30) as s:
+        s.settimeout(30); s.sendall(text.encode("latin1")); data = b""
         while chunk := s.recv(65536): data += chunk
     head, _, body = data.partition(b"\r\n\r\n")
     lines = head.decode("latin1").split("\r\n")

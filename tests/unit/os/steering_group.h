@@ -196,7 +196,7 @@ static inline int group_queued(const struct group *group) {
 
 // Loopback delivers late on a busy machine.
 static inline void group_wait_queued(const struct group *group, int count) {
-    for (int i = 0; i < 5000 && group_queued(group) != count; i++) usleep(1000);
+    for (int i = 0; i < 30000 && group_queued(group) != count; i++) usleep(1000);
     assert_int_equal(group_queued(group), count);
 }
 
@@ -211,7 +211,7 @@ static inline void group_drain(const struct group *group) {
 static inline int group_where_fd(const struct group *group, int client, int *out_server) {
     struct pollfd ready[GROUP_MAX];
     for (int i = 0; i < group->count; i++) ready[i] = (struct pollfd){.fd = group->fd[i], .events = POLLIN};
-    assert_int_equal(poll(ready, (nfds_t)group->count, 5000), 1);
+    assert_int_equal(poll(ready, (nfds_t)group->count, 30000), 1);
     for (int i = 0; i < group->count; i++) {
         if (ready[i].revents == 0) continue;
         *out_server = group_accept(group, i);
@@ -234,6 +234,6 @@ static inline int group_where(const struct group *group) {
 static inline int group_live(const struct group *group, int slot) { return steering_counts(group->steering, (unsigned)slot).live; }
 
 static inline void group_wait_live(const struct group *group, int slot, int live) {
-    for (int i = 0; i < 5000 && group_live(group, slot) != live; i++) usleep(1000);
+    for (int i = 0; i < 30000 && group_live(group, slot) != live; i++) usleep(1000);
     assert_int_equal(group_live(group, slot), live);
 }

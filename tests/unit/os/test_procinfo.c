@@ -25,7 +25,7 @@
 
 #define NOBODY 65534
 #define THREADS 3
-#define PATIENCE_MS 5000
+#define PATIENCE_MS 30000
 
 typedef void (*setup_fn)(void);
 

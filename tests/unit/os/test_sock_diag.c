@@ -46,7 +46,7 @@ static struct found find(uint16_t port) {
 // loopback delivers late.
 static struct sock_diag_tcp find_when(uint16_t port, uint8_t state, uint32_t receive_queue) {
     struct found found;
-    for (int i = 0; i < 5000; i++) {
+    for (int i = 0; i < 30000; i++) {
         found = find(port);
         assert_int_equal(found.count, 1);
         if (found.sockets[0].state == state && found.sockets[0].receive_queue == receive_queue) return found.sockets[0];

@@ -259,7 +259,7 @@ static void the_queue_of_a_socket_that_its_worker_shut_down_moves(void **state) 
     assert_int_equal(group_queue(group->fd[1]), 0);
     MUST(steering_add(group->steering, 1, group->fd[1], &group_error));
     int client = group_dial(group);
-    for (int i = 0; i < 5000 && group_queue(group->fd[1]) == 0; i++) usleep(1000);
+    for (int i = 0; i < 30000 && group_queue(group->fd[1]) == 0; i++) usleep(1000);
     assert_int_equal(group_queue(group->fd[1]), 1);  // auto: it has the shortest queue
     group_reset(&client);
     for (int i = 0; i < WAITING; i++) group_reset(&clients[i]);
@@ -353,7 +353,7 @@ static void *serve(void *arg) {
 
 static void *ask(void *arg) {
     struct load *load = arg;
-    struct timeval patience = {.tv_sec = 5};
+    struct timeval patience = {.tv_sec = 30};
     for (int number = load->next_client++ << 24; !load->clients_end; number++) {
         int answer = -1, fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
         socklen_t len;
@@ -481,6 +481,14 @@ static int receive_segment(uint16_t to, uint32_t *out_seq, int patience_ms) {
     return -1;
 }
 
+// Whose handshake has ended; segments are taken in late on a busy machine.
+static int established(const struct group *group) {
+    int count = 0;
+    for (int slot = 0; slot < group->count; slot++)
+        if (group->fd[slot] >= 0) count += group_queue(group->fd[slot]);
+    return count;
+}
+
 // 20 clients each send SYN and get their SYN-ACK from slot 1, which then meets its fate; then they go on. Where do they end?
 static void check_half(enum half_end end, const char *cookies, int expect_own, const char *data) {
     GROUP_NEEDED();
@@ -499,7 +507,7 @@ static void check_half(enum half_end end, const char *cookies, int expect_own, c
     for (uint32_t i = 0; i < HALVES; i++) {
         port[i] = next_port++;
         send_segment(group, port[i], 1000 + i, 0, TH_SYN, "");
-        assert_int_equal(receive_segment(port[i], &seq[i], 1000), TH_SYN | TH_ACK);
+        assert_int_equal(receive_segment(port[i], &seq[i], 30000), TH_SYN | TH_ACK);
     }
     others_are_fit(group);
     if (end == HALF_EMPTIED) MUST(steering_move_queue(group->steering, 1, group->fd[1], NULL, &group_error));
@@ -510,6 +518,7 @@ static void check_half(enum half_end end, const char *cookies, int expect_own, c
     }
     for (uint32_t i = 0; i < HALVES; i++) send_segment(group, port[i], 1001 + i, seq[i] + 1, TH_ACK | TH_PUSH, data);
     int own = 0, other = 0, resets = 0;
+    for (int i = 0; i < 30000 && established(group) < HALVES; i++) usleep(1000);
     for (int i = 0; i < HALVES; i++)
         for (int flags = receive_segment(port[i], &ignored, 20); flags >= 0; flags = receive_segment(port[i], &ignored, 0))
             resets += (flags & TH_RST) != 0;
@@ -594,7 +603,7 @@ static void auto_counts_handshakes_under_way(void **state) {
     uint32_t seq[BURST];
     for (uint16_t i = 0; i < BURST; i++) {
         send_segment(group, (uint16_t)(40000 + i), 5000, 0, TH_SYN, "");
-        assert_int_equal(receive_segment((uint16_t)(40000 + i), &seq[i], 1000), TH_SYN | TH_ACK);
+        assert_int_equal(receive_segment((uint16_t)(40000 + i), &seq[i], 30000), TH_SYN | TH_ACK);
     }
     for (uint16_t i = 0; i < BURST; i++) send_segment(group, (uint16_t)(40000 + i), 5001, seq[i] + 1, TH_ACK, "");
     group_wait_queued(group, BURST + 2);

@@ -6,6 +6,7 @@
 #include <setjmp.h>
 #include <stdarg.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -124,6 +125,24 @@ static void too_many_descriptors_are_refused_and_none_leaks(void **state) {
     assert_int_equal(open_fd_count(), before);
 }
 
+static void a_message_whose_descriptors_find_no_room_arrives_without_them(void **state) {
+    struct pair *pair = *state;
+    struct keeper_message message = {0};
+    struct rlimit limit, before;
+    int fds[CHANNEL_FD_MAX];
+    size_t count = 1;
+    send_many_fds(pair->ends[0], 2, sizeof message);
+    assert_int_equal(getrlimit(RLIMIT_NOFILE, &before), 0);
+    limit = before;
+    limit.rlim_cur = 3;
+    assert_int_equal(setrlimit(RLIMIT_NOFILE, &limit), 0);
+    int r = channel_receive(pair->ends[1], &message, fds, CHANNEL_FD_MAX, &count);
+    assert_int_equal(setrlimit(RLIMIT_NOFILE, &before), 0);
+    assert_int_equal(r, -EMFILE);
+    assert_int_equal(message.verb, KEEPER_REPLY);
+    assert_int_equal(count, 0);
+}
+
 static void the_end_of_the_other_process_is_seen_after_its_last_words(void **state) {
     struct pair *pair = *state;
     struct keeper_message message = {.verb = KEEPER_QUIT};
@@ -147,6 +166,7 @@ int main(void) {
         TEST(a_full_channel_says_try_again),
         TEST(a_message_of_the_wrong_size_is_refused_and_its_descriptors_closed),
         TEST(too_many_descriptors_are_refused_and_none_leaks),
+        TEST(a_message_whose_descriptors_find_no_room_arrives_without_them),
         TEST(the_end_of_the_other_process_is_seen_after_its_last_words),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
