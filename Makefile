@@ -96,6 +96,7 @@ bench:
 	@$(PYTHON) bench/bench.py --build build-release
 	@$(PYTHON) bench/balance.py --build build-release
 	@build-release/bench/steering_cost || true
+	@$(PYTHON) bench/node_cluster.py --build build-release
 	@build-release/bench/library
 	@bench/http/all.sh build-release
 

@@ -236,9 +236,9 @@ class Lab:
         return subprocess.run([self.pando, verb, "-n", name], capture_output=True, env=self.environment(), timeout=30, check=False).returncode
 
     @contextlib.contextmanager
-    def run_pando(self, mode, workers, command, port):
+    def run_pando(self, mode, workers, command, port, more_options=()):
         name = f"bench-{port}"
-        options = ["-n", name, "-w", workers, "--balance-mode", mode]
+        options = ["-n", name, "-w", workers, "--balance-mode", mode, *more_options]
         with self.spawned([self.pando, "run", *options, "--", *command], PORT=port) as process:
             status = None
 

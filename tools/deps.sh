@@ -52,16 +52,20 @@ if [ -n "$missing" ]; then
     $as_root apt-get install -q -y --no-install-recommends $missing </dev/null
 fi
 
-# Koa and Express, exactly as the lock file says. Without a registry their two tests are skipped, and say so.
-if [ "$group" = test ]; then
-    node_dir=$(dirname "$0")/../tests/apps/node
-    if [ ! -e "$node_dir/node_modules/.package-lock.json" ] ||
-       [ "$node_dir/package-lock.json" -nt "$node_dir/node_modules/.package-lock.json" ]; then
-        echo "deps: installing the Node test servers' modules"
-        if (cd "$node_dir" && npm ci --no-audit --no-fund --loglevel=error </dev/null); then
-            touch "$node_dir/node_modules/.package-lock.json"
+# What npm has, exactly as a folder's lock file says. Without a registry the tests that need it are skipped, and say so.
+npm_folder() { # folder, what it is, which tests are skipped without
+    folder=$(dirname "$0")/../$1
+    if [ ! -e "$folder/node_modules/.package-lock.json" ] || [ "$folder/package-lock.json" -nt "$folder/node_modules/.package-lock.json" ]; then
+        echo "deps: installing $2"
+        if (cd "$folder" && npm ci --no-audit --no-fund --loglevel=error </dev/null); then
+            touch "$folder/node_modules/.package-lock.json"
         else
-            echo "deps: npm could not fetch them: the tests of Koa and Express will be skipped" >&2
+            echo "deps: npm could not fetch them: the tests of $3 will be skipped" >&2
         fi
     fi
+}
+if [ "$group" = test ]; then
+    npm_folder tests/apps/node "the Node test servers' modules" "Koa and Express"
+    npm_folder tests/node/lines "the oldest and the newest line of Node" "Node's cluster on them"
+    [ -z "${PANDO_NIGHTLY:-}" ] || npm_folder tests/node/more "the lines of Node between them" "Node's cluster on them"
 fi

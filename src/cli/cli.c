@@ -20,6 +20,7 @@ static const struct cli_verb cli_verbs[] = {
                 "add and remove a worker. Exit codes: 0 stopped as asked, 1 failed, 2 wrong options, 126 and 127 COMMAND cannot\n"
                 "be run or was not found.\n\nExamples:\n"
                 "  pando run node app.js                 one worker a core, all on the port that app.js listens on\n"
+                "  pando run --node-cluster node server.js   where server.js forks a cluster itself\n"
                 "  pando run -w 4 -n web -- python3 -m http.server 8000\n"
                 "  pando run -d -e PORT=3000 ./server    in the background; `pando logs -f` shows its output\n",
     },
@@ -132,6 +133,15 @@ static const struct cli_verb cli_verbs[] = {
                 "Example:\n"
                 "  pando unit web -u www-data -- node app.js | sudo tee /etc/systemd/system/web.service\n"
                 "  sudo systemctl daemon-reload && sudo systemctl enable --now web\n",
+    },
+    {
+        .name = "messages",
+        .summary = "show what workers have sent (process.send)",
+        .options = {[CLI_OPTION_NAME] = true, [CLI_OPTION_JSON] = true, [CLI_OPTION_FOLLOW] = true, [CLI_OPTION_LINES] = true},
+        .run = verb_messages,
+        .more = "Messages of Node programs to their primary; `pando run --relay` also gives them to the other workers.\n\nExamples:\n"
+                "  pando messages -f\n"
+                "  pando messages -n web --json | jq .message\n",
     },
     {
         .name = "info",

@@ -60,4 +60,5 @@ int verb_logs(const struct cli_verb *verb, int argc, char **argv);
 int verb_torture(const struct cli_verb *verb, int argc, char **argv);
 int verb_upgrade(const struct cli_verb *verb, int argc, char **argv);
 int verb_unit(const struct cli_verb *verb, int argc, char **argv);
+int verb_messages(const struct cli_verb *verb, int argc, char **argv);
 int verb_info(const struct cli_verb *verb, int argc, char **argv);

@@ -15,6 +15,8 @@
 
 #define CLIENT_ANSWER_MAX (64U << 20)
 #define CLIENT_READ_SIZE 65536
+#define AGAIN_TRIES 50
+#define AGAIN_PAUSE_US 20000
 
 void client_deinit(struct client *client) {
     fd_close(&client->fd);
@@ -148,7 +150,9 @@ json_t *client_receive(struct client *client) {
         if (!client_fill(client)) return NULL;
     }
     size_t len = (size_t)(end - client->input.data);
-    json_t *value = json_loadb(client->input.data, len, 0, NULL);
+    json_t *value = json_loadb(client->input.data, len, JSON_ALLOW_NUL, NULL);
+    // A message of JavaScript's may hold a whole number that is beyond ours.
+    if (!value) value = json_loadb(client->input.data, len, JSON_ALLOW_NUL | JSON_DECODE_INT_AS_REAL, NULL);
     buf_consume(&client->input, len + 1);
     return value;
 }
@@ -179,4 +183,14 @@ json_t *client_ask(struct client *client, const struct cli_verb *verb, json_t *r
 void client_print_json(const json_t *value) {
     json_dumpf(value, stdout, JSON_COMPACT | JSON_ENCODE_ANY);
     putchar('\n');
+}
+
+json_t *client_ask_again(struct client *client, json_t *request) {
+    scoped_json *kept = request;
+    for (int tries = 0; tries < AGAIN_TRIES && client_connect(client) == 0; tries++) {
+        json_t *answer = client_send_take(client, json_incref(request)) == 0 ? client_receive(client) : NULL;
+        if (answer) return answer;
+        usleep(AGAIN_PAUSE_US);
+    }
+    return NULL;
 }

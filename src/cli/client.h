@@ -42,6 +42,9 @@ json_t *client_receive(struct client *client);
 
 // Sends a request (taken) and waits for its answer. The result, the caller's; or NULL after a complaint, with the exit code.
 json_t *client_ask(struct client *client, const struct cli_verb *verb, json_t *request, int *out_code);
+// For who follows a stream: it also ends when the primary is replaced, and the next one goes on with it. Connects again and sends the
+// request (taken). The answer, the caller's; NULL when the instance has ended.
+json_t *client_ask_again(struct client *client, json_t *request);
 // The result inside an answer (taken), or NULL after a complaint about it.
 json_t *client_result_take(const struct cli_verb *verb, json_t *answer, int *out_code);
 

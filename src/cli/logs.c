@@ -1,11 +1,7 @@
 // SPDX-License-Identifier: MIT
 #include <stdio.h>
-#include <unistd.h>
 
 #include "client.h"
-
-#define LOGS_RETRIES 50
-#define LOGS_PAUSE_US 20000
 
 static void logs_print(const struct cli_args *args, const json_t *line) {
     if (!json_is_string(line)) return;
@@ -47,19 +43,9 @@ static void logs_show(struct client *client, const struct cli_args *args, const 
     }
 }
 
-// A stream also ends when the primary is replaced: the next one goes on with it. NULL when the instance has ended.
-static json_t *logs_ask_again(struct client *client, const struct cli_args *args) {
-    for (int tries = 0; tries < LOGS_RETRIES && client_connect(client) == 0; tries++) {
-        json_t *answer = client_send_take(client, logs_request(args, 0)) == 0 ? client_receive(client) : NULL;
-        if (answer) return answer;
-        usleep(LOGS_PAUSE_US);
-    }
-    return NULL;
-}
-
 static void logs_follow(struct client *client, const struct cli_args *args) {
     json_t *answer;
-    while (!ferror(stdout) && (answer = logs_ask_again(client, args))) {
+    while (!ferror(stdout) && (answer = client_ask_again(client, logs_request(args, 0)))) {
         logs_show(client, args, json_object_get(answer, "result"));
         json_decref(answer);
     }

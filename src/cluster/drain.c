@@ -9,7 +9,8 @@
 //
 // A program that finishes its connections by itself on the stop signal (--cooperative) is told as soon as nothing new can
 // come to it. Near the deadline any is told: one that handles the signal may still finish. At the deadline it is killed.
-// One that a rollback may ask for (--keep-old) is not told: it stays frozen.
+// One that a rollback may ask for (--keep-old) is not told: it stays frozen. One that has a channel is told there first
+// (hooks.draining, hooks.telling), and has some time before the signal.
 #include <signal.h>
 
 #include "address.h"
@@ -24,6 +25,7 @@
 #define LOOK_AGAIN_NS (10 * CLOCK_MS)
 #define FREEZE_LOOK_NS (CLOCK_MS / 2)
 #define FREEZE_PATIENCE_NS (100 * CLOCK_MS)  // a thread in uninterruptible sleep does not stop: leave it alone for a while
+#define ENDS_ITSELF_LOOK_NS (100 * CLOCK_MS)  // a program that was told over the channel that it reads
 #define OPENING_NS (2 * CLOCK_S)  // so long a program that is linked with libpando has to begin reading its channel
 #define LAST_WORD_NS (5 * CLOCK_S)
 #define KEPT_LOOK_NS (100 * CLOCK_MS)
@@ -97,7 +99,8 @@ void pool_freeze(struct pool *pool, struct worker *worker, uint64_t now_ns) {
 }
 
 static void tell(struct pool *pool, struct worker *worker) {
-    worker->record->told = true;
+    if (!worker->record->messaged) pool->hooks.telling(pool->arg, worker);
+    worker->record->told = worker->record->bid = true;
     worker->record->keep = worker->record->kept = false;
     link_kill(pool->link, worker->record->pid, pool_launch_of(pool, worker)->stop_signal, true);
     pool_thaw(pool, worker);
@@ -127,6 +130,27 @@ static uint64_t last_word_ns(const struct record_worker *record) {
     return third < LAST_WORD_NS ? third : LAST_WORD_NS;
 }
 
+// Its channel hears of it as soon as nothing more can come to it; that of one that is kept for a rollback must not.
+static void bid_farewell(struct pool *pool, struct worker *worker, uint64_t now_ns) {
+    struct record_worker *record = worker->record;
+    if (record->bid || (record->keep && !pool->record->stopping) || !nothing_comes(pool, worker, now_ns)) return;
+    record->bid = pool->hooks.draining(pool->arg, worker);
+}
+
+// Its channel first, where it has one; the signal at once, or when what the channel was told has had its time.
+static void tell_channel(struct pool *pool, struct worker *worker, uint64_t now_ns) {
+    struct record_worker *record = worker->record;
+    uint64_t wait_ns = pool->hooks.telling(pool->arg, worker);
+    record->messaged = record->bid = true;
+    if (wait_ns == 0) {
+        tell(pool, worker);
+    } else {
+        pool_thaw(pool, worker);
+        uint64_t last_ns = record->deadline_ns - last_word_ns(record);  // it is later than now
+        record->next_look_ns = record->deadline_ns == CLOCK_NEVER || wait_ns < last_ns - now_ns ? now_ns + wait_ns : last_ns;
+    }
+}
+
 static void look_frozen(struct pool *pool, struct worker *worker, uint64_t now_ns) {
     struct record_worker *record = worker->record;
     record->next_look_ns = now_ns + FREEZE_LOOK_NS;
@@ -136,23 +160,11 @@ static void look_frozen(struct pool *pool, struct worker *worker, uint64_t now_n
     if (stopped && record->keep && !pool->record->stopping && may_stop(pool, worker, now_ns)) {
         keep(worker, pool->record->rollout.keep_ns, now_ns);
     } else if (stopped && (cooperates || may_stop(pool, worker, now_ns))) {
-        tell(pool, worker);
+        tell_channel(pool, worker, now_ns);
     } else if (stopped || now_ns - record->frozen_ns > FREEZE_PATIENCE_NS) {
         pool_thaw(pool, worker);
         record->next_look_ns = now_ns + (stopped ? LOOK_AGAIN_NS : FREEZE_PATIENCE_NS);
     }
-}
-
-// It closes what it serves by itself. What reached the queue of a socket of its own after that is given to siblings.
-static void look_asked(struct pool *pool, struct worker *worker, uint64_t now_ns) {
-    struct record_worker *record = worker->record;
-    bool waits = !record->frozen && steer_numbers(&pool->listeners, worker->slot).queued > 0;
-    record->next_look_ns = pool->record->mode != LAUNCH_MODE_SLOT ? CLOCK_NEVER : now_ns + (record->frozen || waits ? FREEZE_LOOK_NS : LOOK_AGAIN_NS);
-    if (waits) pool_freeze(pool, worker, now_ns);
-    if (!record->frozen || waits) return;
-    bool stopped = pool_group_is_stopped(pool_groups(pool), record->pid);
-    if (stopped) steer_move_queues(&pool->listeners, worker->slot);
-    if (stopped || now_ns - record->frozen_ns > FREEZE_PATIENCE_NS) pool_thaw(pool, worker);
 }
 
 // It may be about to read its channel, where it will find what it is to do: better than a signal.
@@ -174,10 +186,15 @@ void pool_drain_look(struct pool *pool, struct worker *worker, uint64_t now_ns) 
         return;
     }
     bool cooperates = pool_launch_of(pool, worker)->cooperative && nothing_comes(pool, worker, now_ns);
-    if (record->asked) {
-        look_asked(pool, worker, now_ns);
-    } else if (record->deadline_ns != CLOCK_NEVER && now_ns + last_word_ns(record) >= record->deadline_ns) {
-        log_info("worker %d (pid %d) still has connections: told to stop, killed at the deadline", worker_number(worker), record->pid);
+    bid_farewell(pool, worker, now_ns);
+    if (record->deadline_ns != CLOCK_NEVER && now_ns + last_word_ns(record) >= record->deadline_ns) {
+        log_info("worker %d (pid %d) still %s: told to stop, killed at the deadline", worker_number(worker), record->pid,
+                 record->messaged ? "runs after its message" : "has connections");
+        tell(pool, worker);
+    } else if (record->bid && record->opened) {
+        pool_thaw(pool, worker);
+        record->next_look_ns = now_ns + ENDS_ITSELF_LOOK_NS;
+    } else if (record->messaged) {
         tell(pool, worker);
     } else if (may_open_yet(record, now_ns)) {
         record->next_look_ns = now_ns + LOOK_AGAIN_NS;

@@ -16,7 +16,7 @@ static const char *const stripped[] = {
     "PANDO_WORKER",  "PANDO_WORKERS",  "PANDO_GENERATION", "NODE_APP_INSTANCE", "PANDO_DEBUG_REFUSE", INHERIT_WORKER_CHANNEL, "PANDO_WORKER_ID",
 };
 
-enum { ADDED_MAX = 12, ENTRY_SIZE = 256 };
+enum { ADDED_MAX = 14, ENTRY_SIZE = 256 };
 
 static bool names(const char *entry, const char *name) {
     size_t len = strlen(name);
@@ -76,6 +76,7 @@ static void add_channel(struct building *to, const struct environment *with) {
         case LAUNCH_CHANNEL_NODE:
             add_number(to, "NODE_CHANNEL_FD", with->channel_fd);
             add(to, "NODE_CHANNEL_SERIALIZATION_MODE=json");
+            if (with->node_id != 0) add_number(to, "NODE_UNIQUE_ID", (long)with->node_id);
             break;
         case LAUNCH_CHANNEL_PANDO: {
             char entry[ENTRY_SIZE];
@@ -84,6 +85,7 @@ static void add_channel(struct building *to, const struct environment *with) {
             break;
         }
         case LAUNCH_CHANNEL_NONE:
+        case LAUNCH_CHANNEL_AUTO:
         case LAUNCH_CHANNEL_COUNT: break;
     }
 }

@@ -4,9 +4,9 @@
 #include <sys/socket.h>
 
 #include "address.h"
+#include "ask.h"
 #include "clock.h"
 #include "error.h"
-#include "fd.h"
 #include "pool.h"
 #include "steer.h"
 
@@ -62,26 +62,26 @@ bool pool_finish(struct pool *pool, struct worker *worker, uint64_t lasts_ns) {
 
 // ---- sockets
 
-static int make_socket(const struct record_address *key) {
-    int one = 1, v6only = key->v6only;
-    scoped_fd fd = socket(key->at.any.sa_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
-    if (fd < 0) return -errno;
-    if (key->at.any.sa_family != AF_UNIX && setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof one) != 0) return -errno;
-    bool is_ipv6 = key->at.any.sa_family == AF_INET6;
-    if (is_ipv6 && setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &v6only, sizeof v6only) != 0) return -errno;
-    return fd_take(&fd);
+// It closes what it was given without a word: before it asks again, what it has no more is taken note of.
+static void note_closed(struct pool *pool, struct worker *worker) {
+    for (int a = 0; a < RECORD_ADDRESS_MAX; a++)
+        if ((worker->record->asked >> a & 1) != 0 && !intercept_holds(&pool->intercept, worker, a))
+            worker->record->asked &= ~(UINT64_C(1) << a);
 }
 
-int pool_listen(struct pool *pool, struct worker *worker, const struct message_listen *wanted) {
-    struct record_address key;
+int pool_listen(struct pool *pool, struct worker *worker, const struct message_listen *wanted, int *out_address) {
+    struct ask ask = {.pair = wanted->index};
     if (wanted->len > sizeof wanted->address) return -EINVAL;
-    int r = address_from(&key, (const struct sockaddr *)wanted->address, wanted->len, SOCK_STREAM, wanted->v6only != 0);
+    int r = address_from(&ask.key, (const struct sockaddr *)wanted->address, wanted->len, SOCK_STREAM, wanted->v6only != 0);
     if (r != 0) return r;
-    if ((address_port(&key) == 0) != (wanted->index > 0)) return -EINVAL;
-    scoped_fd fd = make_socket(&key);
-    if (fd < 0) return fd;
-    int row = intercept_listen(&pool->intercept, worker, fd, &key, wanted->index);
-    return row < 0 ? row : pool->listeners.fd[row];
+    if ((address_port(&ask.key) == 0) != (wanted->index > 0)) return -EINVAL;
+    note_closed(pool, worker);
+    return ask_socket(pool, worker, &ask, out_address);
+}
+
+void pool_listening(struct pool *pool, struct worker *worker, int address, int row) {
+    ask_given(pool, worker, address, row);
+    pool_on_listening(pool, worker, address);
 }
 
 void pool_close_sockets(struct pool *pool) {

@@ -15,6 +15,7 @@
 #include <unistd.h>
 
 #include "address.h"
+#include "bind.h"
 #include "clock.h"
 #include "fd.h"
 #include "intercept_unix.h"
@@ -43,7 +44,6 @@ struct question {
     uint64_t id;
     pid_t tgid;
     int fd;  // argument 0 of bind and listen
-    bool by_channel;  // it asked in words: what it gets is sent there
     int error;
     int64_t value;
 };
@@ -57,10 +57,6 @@ static int int_option(int fd, int level, int name) {
     int value = 0;
     socklen_t len = sizeof value;
     return getsockopt(fd, level, name, &value, &len) == 0 ? value : -errno;
-}
-
-static int set_reuseport(int fd, int on) {
-    return setsockopt(fd, SOL_SOCKET, SO_REUSEPORT, &on, sizeof on) == 0 ? 0 : -errno;
 }
 
 static bool is_tcp(int fd) {
@@ -123,7 +119,7 @@ static bool holds_already(const struct question *question, int address) {
 }
 
 // One call a worker: a second thread that comes in between is not worth a queue.
-static bool may_park(const struct question *question) { return !question->by_channel && question->worker->record->parked.id == 0; }
+static bool may_park(const struct question *question) { return question->worker->record->parked.id == 0; }
 
 // ---- another socket for the worker
 
@@ -139,10 +135,6 @@ static void adopt_nonblock(int shared, int own) {
 
 // Another socket takes the place of the worker's own, under the same number.
 static enum verdict give(struct question *question, int own, int row, int address) {
-    if (question->by_channel) {
-        listened(question, address, NULL);
-        return answer(question, 0);
-    }
     adopt_nonblock(question->intercept->listeners->fd[row], own);
     int flags = procinfo_fd_flags(question->tgid, question->fd);
     bool cloexec = flags < 0 || (flags & O_CLOEXEC) != 0;
@@ -195,37 +187,6 @@ static bool may_bind_port(const struct question *question, int port) {
     return true;
 }
 
-static int bind_here(int fd, const struct record_address *key) { return bind(fd, &key->at.any, key->len) == 0 ? 0 : -errno; }
-
-// The first of all binds alone, so that a stranger on the port is EADDRINUSE as it should be; only then may others join.
-static int bind_first(int fd, const struct record_address *key) {
-    int r = set_reuseport(fd, 0);
-    if (r == 0) r = bind_here(fd, key);
-    return r != 0 ? r : set_reuseport(fd, 1);
-}
-
-// Members of a group need one owner: a worker that changed its user before it made the socket would be refused.
-static void take_owner(const struct question *question, int fd, int address) {
-    struct stat info;
-    int row = listeners_any_row(question->intercept->listeners, address);
-    if (row >= 0 && fstat(question->intercept->listeners->fd[row], &info) == 0) fchown(fd, info.st_uid, (gid_t)-1);
-}
-
-static int bind_joining(int fd, const struct record_address *key) {
-    int r = set_reuseport(fd, 1);
-    return r != 0 ? r : bind_here(fd, key);
-}
-
-static int bind_in_group(const struct question *question, int fd, const struct record_address *key) {
-    int known = listeners_find_address(question->intercept->listeners, key);
-    if (known >= 0 && listeners_any_row(question->intercept->listeners, known) >= 0) {
-        take_owner(question, fd, known);
-        return bind_joining(fd, key);
-    }
-    int r = bind_first(fd, key);
-    return r == -EADDRINUSE && known >= 0 ? bind_joining(fd, key) : r;
-}
-
 static void shift_to_own_port(const struct question *question, struct record_address *key) {
     int own_port = question->intercept->launch->own_port;
     if (own_port == 0 || address_port(key) != own_port) return;
@@ -246,13 +207,13 @@ static enum verdict bind_port(struct question *question, int fd, struct record_a
     struct listeners *listeners = question->intercept->listeners;
     bool shares_already = int_option(fd, SOL_SOCKET, SO_REUSEPORT) > 0;
     shift_to_own_port(question, key);
-    if (address_port(key) == 0) return answer(question, bind_here(fd, key));
+    if (address_port(key) == 0) return answer(question, bind(fd, &key->at.any, key->len) == 0 ? 0 : -errno);
     if (bound_already(fd, key)) return answer(question, 0);
     if (!may_bind_port(question, address_port(key))) return answer(question, -EACCES);
     int known = listeners_find_address(listeners, key);
     if (known >= 0 && !shares_already && holds_already(question, known)) return answer(question, -EADDRINUSE);
     if (known >= 0 && question->intercept->record->address[known].fixed) return bind_fixed(question, fd, known);
-    int r = bind_in_group(question, fd, key);
+    int r = bind_in_group(listeners, fd, key);
     if (r == -EADDRINUSE) log_holder(question, key);
     if (r != 0) return answer(question, r);
     int address = listeners_address(listeners, key);
@@ -401,6 +362,7 @@ static enum verdict listen_tcp(struct question *question, int fd, int backlog) {
 // A unix socket, or one that came from elsewhere: it can neither be shared nor kept.
 static enum verdict listen_unknown(struct question *question) {
     struct record *record = question->intercept->record;
+    if (question->worker->record->asked != 0) return VERDICT_CONTINUE;  // it came through the channel, where its `listening` comes too
     if (!record->unknown_warned)
         log_warn("worker %d listens on a socket that Pando did not make: where sockets are handed out (`pando info`) only TCP is shared; "
                  "CAP_SYS_PTRACE would let Pando share it, `-w 1` runs one copy",
@@ -425,7 +387,7 @@ static enum verdict on_listen(struct question *question, const struct seccomp_da
         }
     }
     if (fd < 0) return hand ? listen_unknown(question) : VERDICT_CONTINUE;
-    if (hand) set_reuseport(fd, 1);  // the first bound alone; from here on others may join
+    if (hand) bind_set_reuseport(fd, 1);  // the first bound alone; from here on others may join
     if (is_tcp(fd)) return listen_tcp(question, fd, (int)call->args[1]);
     int address = bound_address_of(question, fd);
     return address < 0 ? VERDICT_CONTINUE : listen_shared(question, fd, address);
@@ -458,65 +420,12 @@ static enum verdict on_bind_handed(struct question *question) {
     bool alone = record->first_listen_ns == 0 && record->scout_token == token;
     if (record->first_listen_ns == 0 && !alone && may_park(question)) return VERDICT_PARK;
     bool joins = !alone || record->socket_end > 0;  // what the supervisor passed on is there already
-    set_reuseport(fd, joins);
+    bind_set_reuseport(fd, joins);
     return VERDICT_CONTINUE;
 }
 
-// ---- over the channel
-
-static bool same_but_port(const struct record_address *a, const struct record_address *b) {
-    struct record_address copy = *a;
-    address_set_port(&copy, address_port(b));
-    return address_equal(&copy, b);
-}
-
-static int find_zero(const struct record *record, const struct record_address *key, uint32_t index) {
-    for (int i = 0; i < RECORD_ADDRESS_MAX; i++)
-        if (record->address[i].used && record->address[i].zero_index == index && same_but_port(&record->address[i], key)) return i;
-    return -1;
-}
-
-// The first to ask has the system choose the port.
-static int bind_zero(const struct question *question, int fd, struct record_address *key, uint32_t index) {
-    if (index > UINT8_MAX) return -ENOSPC;
-    int r = bind_first(fd, key);
-    if (r == 0) r = address_of_socket(key, fd);
-    if (r != 0) return r;
-    int address = listeners_address(question->intercept->listeners, key);
-    if (address >= 0) question->intercept->record->address[address].zero_index = (uint8_t)index;
-    return address < 0 ? address : 0;
-}
-
-static int bind_asked_unix(struct question *question, int fd, struct record_address *key) {
-    int address = listeners_address(question->intercept->listeners, key);
-    if (address < 0) return address;
-    if (holds_already(question, address)) return -EADDRINUSE;
-    if (listeners_find(question->intercept->listeners, address, question->worker->record->generation, question->worker->slot) >= 0) {
-        intercept_unix_restore(key, uid_of(question));
-        return 0;
-    }
-    intercept_unix_clear_stale(key, uid_of(question));
-    return intercept_unix_bind(fd, key, uid_of(question));
-}
-
-static int bind_asked(struct question *question, int fd, struct record_address *key, uint32_t index) {
-    if (key->at.any.sa_family == AF_UNIX) return bind_asked_unix(question, fd, key);
-    int chosen = index > 0 ? find_zero(question->intercept->record, key, index) : -1;
-    if (index > 0 && chosen < 0) return bind_zero(question, fd, key, index);
-    if (chosen >= 0) address_set_port(key, address_port(&question->intercept->record->address[chosen]));
-    bind_port(question, fd, key);
-    return question->error;
-}
-
-int intercept_listen(struct intercept *intercept, struct worker *worker, int fd, struct record_address *key, uint32_t index) {
-    struct question question = {.intercept = intercept, .worker = worker, .tgid = worker->record->pid, .fd = -1, .by_channel = true};
-    intercept->asked_ns = clock_now_ns();
-    int r = bind_asked(&question, fd, key, index);
-    int address = r != 0 ? r : listeners_find_address(intercept->listeners, key);
-    if (address < 0) return r != 0 ? r : -ENOSPC;
-    listen_shared(&question, fd, address);
-    if (question.error != 0) return question.error;
-    return listeners_find(intercept->listeners, address, worker->record->generation, worker->slot);
+bool intercept_holds(struct intercept *intercept, struct worker *worker, int address) {
+    return holds_already(&(struct question){.intercept = intercept, .worker = worker}, address);
 }
 
 // ---- one notification

@@ -33,10 +33,8 @@ struct intercept {
 };
 
 int intercept_init(struct intercept *intercept);  // the borrowed members and callbacks are set
-// A socket of ours (borrowed, fresh, non-blocking) is bound to `key` and listens for this worker, by the rules of bind and listen above.
-// `index` > 0: port 0, for the worker's so-manieth such call; the same one in each worker leads to the same port. The row of the
-// socket that the worker is to accept from, or -errno.
-int intercept_listen(struct intercept *intercept, struct worker *worker, int fd, struct record_address *key, uint32_t index);
+// Has a process of this worker still open what it was given for this address? (All are looked at: some 100 us.)
+bool intercept_holds(struct intercept *intercept, struct worker *worker, int address);
 // Answers what this worker's listener has. False when no process of it is left.
 bool intercept_on_readable(struct intercept *intercept, struct worker *worker);
 // Answers what the previous primary had received and not answered, if this worker still waits for it.

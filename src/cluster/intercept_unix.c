@@ -64,13 +64,6 @@ bool intercept_unix_clear_stale(const struct record_address *address, uid_t uid)
     return removed;
 }
 
-int intercept_unix_bind(int fd, const struct record_address *address, uid_t uid) {
-    int before = setfsuid(uid);
-    int r = bind(fd, &address->at.any, address->len) == 0 ? 0 : -errno;
-    setfsuid((uid_t)before);
-    return r;
-}
-
 static bool second_name(const struct record_address *address, char *out, size_t size) {
     const char *path = address->at.un.sun_path;
     const char *slash = strrchr(path, '/');

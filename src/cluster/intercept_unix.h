@@ -12,7 +12,6 @@
 int intercept_unix_key(struct record_address *out, const struct sockaddr *any, socklen_t len, int type, pid_t tgid);
 // Removes a socket file on which nobody listens, with the rights of `uid`. True when the path is free or was never there.
 bool intercept_unix_clear_stale(const struct record_address *address, uid_t uid);
-int intercept_unix_bind(int fd, const struct record_address *address, uid_t uid);  // with its rights. 0 or -errno
 // Keeps a second name for the path; puts the path back from it when somebody removed it; removes it. As `uid`.
 void intercept_unix_keep(const struct record_address *address, uid_t uid);
 void intercept_unix_restore(const struct record_address *address, uid_t uid);

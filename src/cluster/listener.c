@@ -115,6 +115,7 @@ bool listeners_slot_used(const struct listeners *listeners, int slot, uint32_t g
 // Steered before it listens: so all its connections are counted, and a move of its queue that was cut short is finished.
 static int make_listen(struct listeners *listeners, int address, int slot, int fd) {
     int r = steer_add(listeners, address, slot, fd);
+    if (listeners->record->address[address].type == SOCK_DGRAM) return r;
     return r != 0 ? r : listen(fd, INT_MAX) != 0 ? -errno : 0;
 }
 
@@ -260,8 +261,8 @@ void listeners_split(struct listeners *listeners, int address, int slot) {
 void listeners_set_live(struct listeners *listeners, int slot, bool live) {
     for (int i = 0; i < (int)listeners->record->socket_end; i++) {
         struct record_socket *row = &listeners->record->socket[i];
-        if (!row->used || row->slot != slot || row->live == live) continue;
-        row->live = live;
+        if (!row->used || row->slot != slot || row->live == (live && !row->closed)) continue;
+        row->live = live && !row->closed;
         steer_update(listeners, row->address);
     }
 }

@@ -39,13 +39,11 @@ enum { CRASH_LOOP_FAILURES = 3 };
 void pool_move(struct pool *pool, struct worker *worker, enum worker_event event, uint64_t lasts_ns, const char *why) {
     worker_move(worker, event, clock_now_ns(), lasts_ns, why);
     pool_update_live(pool, worker);
-    bool draining = event == WORKER_EVENT_DRAIN && worker_state(worker) == WORKER_DRAINING;
-    if (draining && pool->hooks.draining != NULL) worker->record->asked = pool->hooks.draining(pool->arg, worker);
     pool->hooks.changed(pool->arg);
 }
 
 void pool_update_live(struct pool *pool, struct worker *worker) {
-    bool fit = worker_state(worker) == WORKER_SERVING && !worker->record->steered_away;
+    bool fit = worker_state(worker) == WORKER_SERVING && !worker->record->steered_away && !worker->record->leaving;
     listeners_set_live(&pool->listeners, worker->slot, fit);
 }
 
@@ -229,6 +227,27 @@ static void on_listen(void *arg, struct worker *worker, int address, const struc
     pool_unpark(pool);
 }
 
+void pool_on_listening(struct pool *pool, struct worker *worker, int address) {
+    pool->intercept.asked_ns = clock_now_ns();
+    on_listen(pool, worker, address, NULL);
+}
+
+// One that stays for longer than its kill time-out is replaced as if by `pando restart`.
+void pool_on_leaving(struct pool *pool, struct worker *worker) {
+    bool serving = worker_state(worker) == WORKER_SERVING;
+    if (!worker->record->leaving && serving) worker->record->deadline_ns = clock_now_ns() + pool->launch->kill_timeout_ns;
+    worker->record->leaving = true;
+    pool_update_live(pool, worker);
+    pool->hooks.changed(pool->arg);
+}
+
+static void on_stayed(struct pool *pool, struct worker *worker) {
+    worker->record->deadline_ns = CLOCK_NEVER;
+    if (!worker->record->leaving) return;
+    worker->record->restart_due = true;
+    pool_step_restarts(pool);
+}
+
 // ---- notifications
 
 static void on_hidden(void *arg, struct worker *worker) {
@@ -332,7 +351,7 @@ static void let_go_of_process(struct pool *pool, struct worker *worker) {
         if ((record->addresses >> a & 1) != 0 && at->at.any.sa_family == AF_UNIX && !pool->record->stopping)
             intercept_unix_restore(at, pool->launch->has_user ? pool->launch->uid : geteuid());
     }
-    record->addresses = 0;
+    record->addresses = record->asked = 0;
     record->keep = record->kept = false;
     pool_unpark(pool);
 }
@@ -454,8 +473,8 @@ static void on_deadline(struct pool *pool, struct worker *worker, uint64_t now_n
             if (worker->record->kept) pool_release_kept(pool, worker);
             else pool_retire(pool, worker, "its time to finish (--kill-timeout) is over");
             break;
+        case WORKER_SERVING: on_stayed(pool, worker); break;
         case WORKER_VACANT:
-        case WORKER_SERVING:
         case WORKER_REPLACING:
         case WORKER_RETIRING:
         case WORKER_STATE_COUNT: worker->record->deadline_ns = CLOCK_NEVER; break;

@@ -39,13 +39,15 @@ struct pool_hooks {
     void (*ended)(void *arg, struct worker *worker);  // its process is gone, `last_status` says how; before the state moves
     // It listens on `at` (valid for the call). NULL: not of interest.
     void (*listening)(void *arg, struct worker *worker, const struct record_address *at);
-    // It is to finish. True: it was told over its channel and will end by itself. NULL: nobody can.
-    bool (*draining)(void *arg, struct worker *worker);
     void (*changed)(void *arg);                       // some state moved: whoever waits may look
     // Asks whoever accepts from the socket of this row, by HTTP, on behalf of this worker: pool_on_health tells what came of it.
     // False: not now, another one is being asked.
     bool (*check_health)(void *arg, struct worker *worker, int row);
     void (*progress)(void *arg, const char *line);    // of a roll-out, for whoever asked for it
+    // It is drained and nothing more can come to it: its channel may be told. True: it was, and there is no way back.
+    bool (*draining)(void *arg, struct worker *worker);
+    // It is told to stop, while it is frozen: its channel may be told. How long its stop signal is to wait; 0 = not at all.
+    uint64_t (*telling)(void *arg, struct worker *worker);
     void (*finished)(void *arg, int exit_code, const char *why);      // the instance is over; `why` NULL = as asked
 };
 
@@ -85,6 +87,8 @@ void pool_begin(struct pool *pool, int workers, int slots);
 // Events.
 void pool_on_exited(struct pool *pool, uint64_t token, pid_t pid, int status);
 void pool_on_notification(struct pool *pool, struct worker *worker);  // its listener is readable
+void pool_on_listening(struct pool *pool, struct worker *worker, int address);  // its channel says that it accepts there now
+void pool_on_leaving(struct pool *pool, struct worker *worker);  // its channel says that it takes no more connections and will end
 void pool_on_ready_sign(struct pool *pool, struct worker *worker);    // READY=1, or the newline
 void pool_on_health(struct pool *pool, struct worker *worker, uint64_t token, bool ready);  // the answer: 2xx, or anything else
 uint64_t pool_tick(struct pool *pool, uint64_t now_ns);               // does what is due; the next deadline
@@ -93,8 +97,9 @@ uint64_t pool_tick(struct pool *pool, uint64_t now_ns);               // does wh
 struct worker *pool_fork(struct pool *pool, struct pando_error *error);
 // It finishes what it has, and is killed after `lasts_ns` (CLOCK_NEVER: never). False when it is doing so already, or is gone.
 bool pool_finish(struct pool *pool, struct worker *worker, uint64_t lasts_ns);
-// What a worker asks for over its channel: a socket that listens there. Borrowed, or -errno.
-int pool_listen(struct pool *pool, struct worker *worker, const struct message_listen *wanted);
+// What a worker linked with libpando asks for: the row of a socket that listens there, or -errno; and, when that has been sent to it:
+int pool_listen(struct pool *pool, struct worker *worker, const struct message_listen *wanted, int *out_address);
+void pool_listening(struct pool *pool, struct worker *worker, int address, int row);
 void pool_close_sockets(struct pool *pool);  // all of them: no worker is left, and none is to come
 
 // Adoption: a child that the keeper has (pidfd and listener become the pool's), then, after all of them, the reconciling.

@@ -59,7 +59,7 @@ static int choose_mode(struct pool *pool, struct pando_error *error) {
     if (!wanted) str_copy(why.text, sizeof why.text, launch->mode == LAUNCH_MODE_PULL ? "asked for by --balance-mode" : "nothing is intercepted");
     if (r != 0 && launch->mode == LAUNCH_MODE_SLOT)
         return error_say(error, ENOTSUP, "--balance-mode slot: %s", why.text);
-    if (r != 0 && launch->balance == LAUNCH_BALANCE_RR)
+    if (r != 0 && launch->balance == LAUNCH_BALANCE_RR && !launch_is_node_cluster(launch))
         return error_say(error, ENOTSUP, "--balance rr: only slot mode can take exact turns, and it is not in force: %s", why.text);
     record->mode = r == 0 ? LAUNCH_MODE_SLOT : LAUNCH_MODE_PULL;
     str_copy(record->mode_why, sizeof record->mode_why, r == 0 ? "eBPF steering works here" : why.text);

@@ -23,6 +23,7 @@
 #define RECORD_SOCKET_MAX 4096    // listening sockets of all addresses
 #define RECORD_GENERATIONS 8      // the one that serves, the one before, the next, and those whose last workers still drain
 #define RECORD_BOUND_MAX 1024     // bound sockets of workers, the oldest forgotten first
+#define RECORD_NODE_DATA_SIZE 512
 #define RECORD_HANDED_MAX 512     // sockets handed to workers and not yet listening or connected
 #define RECORD_TAIL_SIZE 256      // of what a worker wrote last, for the story of its death
 
@@ -41,6 +42,7 @@ struct record_worker {
     uint64_t deadline_ns;      // of the present state; CLOCK_NEVER = none
     uint64_t first_listen_ns;  // 0 = this process has not listened yet
     uint64_t addresses;        // bit a: it listens on record.address[a]
+    uint64_t asked;            // bit a: it was given record.address[a] through its channel, and has not closed it
     struct seccomp_notif parked;  // a call of it that waits for a verdict on another worker; id 0 = none
     uint64_t next_look_ns;     // while it is drained or watched: when to look at it again
     uint64_t ask_ns;           // while it starts: when to ask it by HTTP (again); CLOCK_NEVER = it is being asked
@@ -64,8 +66,10 @@ struct record_worker {
     bool frozen;         // stopped by us: thaw it, whatever happens
     bool told;           // draining: it has got its stop signal
     bool online;         // it is linked with libpando, and said that it runs
-    bool opened;         // it reads the channel it has to the primary
-    bool asked;          // draining: it was told over its channel, and ends by itself
+    bool opened;         // it reads the channel it has to the primary: told there to finish, it ends by itself
+    bool bid;            // draining: its channel has heard that it shall end: there is no way back
+    bool messaged;       // draining: it has no connection left; the signal follows at next_look_ns
+    bool leaving;        // it said that it leaves of its own accord: no more connections for it
     bool ready_sign;     // READY=1 or the newline came
     bool steered_away;   // stuck: nothing new goes there until it waits for connections again
     char tail[RECORD_TAIL_SIZE];
@@ -83,17 +87,19 @@ struct record_address {
     bool used, listened;
     bool per_slot;  // one socket a slot instead of one a generation: slot mode, or programs that poll, then accept blocking
     bool steered;   // by eBPF
-    bool for_all;   // one socket for all generations: a unix path, or a protocol for which no program can choose (MPTCP)
+    bool for_all;   // one socket for all generations: a unix path, one that is passed, or where no program can choose (MPTCP, UDP that was asked for)
     bool fixed;     // its one socket came from the supervisor, and no other can join it: whoever binds this gets that one
+    bool passed;    // its connections are accepted by the primary and passed to the workers, in turn
+    uint32_t pair;  // the system chose the port; this was the pair-th such wish of each worker. 0 = a port that was named
     bool strangers_warned;
     bool judged;       // its listener was seen to be non-blocking, or how its workers wait has been seen
     uint8_t v6only;
-    uint8_t zero_index;  // the port was chosen by the system, for each worker's so-manieth listen on port 0; 0 = it was not
     int32_t type;      // SOCK_STREAM, SOCK_DGRAM, SOCK_SEQPACKET
     uint32_t look_count;
     uint64_t look_ns;  // when to look how its workers wait; CLOCK_NEVER = not to be looked at
     uint64_t strangers_ns;  // since when its group has had sockets that are not ours; 0 = it has not
     uint64_t bound_ns;
+    char node_data[RECORD_NODE_DATA_SIZE];  // what Node's workers share there (TLS ticket keys), as JSON; "" = nothing
     socklen_t len;
     union {
         struct sockaddr any;
@@ -118,6 +124,7 @@ struct record_socket {
     bool given;         // by the supervisor, which keeps it itself
     bool live;         // steering may choose it
     bool closing;      // listeners_close was begun
+    bool closed;       // its worker has closed it and lives: not live until it asks again
     uint8_t address;
     int32_t slot;      // -1: shared by its generation
     uint32_t generation;

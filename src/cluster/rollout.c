@@ -286,7 +286,7 @@ void rollout_fail(struct pool *pool, const struct worker *worker, const char *wh
             pool_drain(pool, other, NULL);
         }
         // The old ones that were already leaving come back.
-        if (other->record->generation == rollout->target && worker_state(other) == WORKER_DRAINING && !other->record->told)
+        if (other->record->generation == rollout->target && worker_state(other) == WORKER_DRAINING && !other->record->told && !other->record->bid)
             pool_recall(pool, other);
     }
     pool->hooks.changed(pool->arg);
@@ -516,7 +516,8 @@ int rollout_back(struct pool *pool, struct pando_error *error) {
     record->rollout.stable_ns = 0;
     for (uint32_t i = 0; i < record->slot_end; i++) {
         struct worker *worker = &pool->worker[i];
-        if (worker->record->generation == previous && worker_state(worker) == WORKER_DRAINING && !worker->record->told) pool_recall(pool, worker);
+        if (worker->record->generation == previous && worker_state(worker) == WORKER_DRAINING && !worker->record->told && !worker->record->bid)
+            pool_recall(pool, worker);
     }
     pool_arrange(pool);
     return 0;

@@ -21,7 +21,14 @@
 #include "pool.h"
 #include "spawn.h"
 
-enum { PIPE_BYTES = 1 << 20, CHANNEL_BYTES = 256 << 10, CHANNEL_NUMBER = 3, EXIT_NOT_FOUND = 127, EXIT_NOT_EXECUTABLE = 126 };
+enum {
+    PIPE_BYTES = 1 << 20,
+    CHANNEL_BYTES = 256 << 10,
+    CHANNEL_NUMBER = 3,
+    SLOT_BITS = 16,  // of a token; the rest counts processes
+    EXIT_NOT_FOUND = 127,
+    EXIT_NOT_EXECUTABLE = 126,
+};
 
 struct start {
     struct pool *pool;
@@ -183,7 +190,8 @@ static int make_plan(const struct start *start) {
                                .channel = start->channel,
                                .channel_fd = channel_number(start),
                                .channel_inode = start->far_channel >= 0 ? listeners_inode(start->far_channel) : 0,
-                               .id = pool->given != NULL ? start->token >> 16 : 0,
+                               .node_id = launch_is_node_cluster(launch) ? start->token >> SLOT_BITS : 0,
+                               .id = pool->given != NULL ? start->token >> SLOT_BITS : 0,
                                .on_top = pool->given != NULL ? pool->given->env : NULL};
     bool filtered = pool->filter != NULL && !start->unfiltered;
     struct plan plan = {.magic = PLAN_MAGIC,
@@ -257,7 +265,7 @@ int pool_start_process(struct pool *pool, struct worker *worker, struct pando_er
     struct start start = {.pool = pool, .worker = worker, .launch = launch, .near = {-1, -1, -1, -1}, .far_out = -1, .far_err = -1,
                           .far_ready = -1, .far_channel = -1, .directory = -1, .program = -1};
     struct record_worker *record = worker->record;
-    start.token = ++pool->record->next_incarnation << 16 | (uint64_t)worker->slot;
+    start.token = ++pool->record->next_incarnation << SLOT_BITS | (uint64_t)worker->slot;
     int r = find_program(launch, start.path, sizeof start.path);
     if (r != 0) {
         *out_exit_code = r == -ENOENT ? EXIT_NOT_FOUND : EXIT_NOT_EXECUTABLE;
@@ -268,13 +276,15 @@ int pool_start_process(struct pool *pool, struct worker *worker, struct pando_er
         start.program = generations_program(&pool->generations, record->generation, start.path);
     }
     start.unfiltered = is_unfiltered(&start);
-    start.channel = launch->channel == LAUNCH_CHANNEL_NONE && start.unfiltered ? LAUNCH_CHANNEL_PANDO : launch->channel;
+    start.channel = launch_channel_of(launch);
+    if (start.channel == LAUNCH_CHANNEL_NONE && start.unfiltered) start.channel = LAUNCH_CHANNEL_PANDO;
     make_notify_path(&start);
     record->token = start.token;
     record->intercept = pool->record->intercept;
     record->started_ns = clock_now_ns();
-    record->first_listen_ns = record->addresses = record->ask_ns = 0;
-    record->told = record->online = record->opened = record->asked = record->frozen = record->ready_sign = record->foreign = false;
+    record->first_listen_ns = record->addresses = record->asked = record->ask_ns = 0;
+    record->told = record->bid = record->messaged = record->leaving = record->frozen = record->ready_sign = record->foreign = false;
+    record->online = record->opened = false;
     record->tail[0] = '\0';
     r = spawn_it(&start, error, out_exit_code);
     if (r != 0) {

@@ -99,7 +99,7 @@ static int begin_steering(struct listeners *listeners, int address, int slot, in
 void steer_new_address(struct listeners *listeners, int address, int slot, int fd) {
     struct record_address *at = &listeners->record->address[address];
     struct pando_error error = {0};
-    at->for_all = at->at.any.sa_family == AF_UNIX || is_mptcp(fd);
+    at->for_all = at->at.any.sa_family == AF_UNIX || at->type == SOCK_DGRAM || at->passed || is_mptcp(fd);
     if (!is_steerable(at) || at->per_slot) return;
     if (listeners->record->mode != LAUNCH_MODE_SLOT) {
         at->per_slot = listeners->balance == LAUNCH_BALANCE_RANDOM || listeners->balance == LAUNCH_BALANCE_STICKY;
@@ -255,18 +255,24 @@ bool steer_can_move(const struct listeners *listeners, int slot) {
     return false;
 }
 
+int steer_move_queue(struct listeners *listeners, int row) {
+    const struct record_socket *socket = &listeners->record->socket[row];
+    struct steering *steering = socket->used ? listeners->steering[socket->address] : NULL;
+    struct pando_error error = {0};
+    if (steering == NULL || socket->slot < 0 || listeners->fd[row] < 0 || listeners_queued(listeners, row) == 0) return 0;
+    int r = steering_move_queue(steering, (unsigned)socket->slot, listeners->fd[row], NULL, &error);
+    if (r == 0 || r == -EAGAIN) return 0;  // nobody else is fit: it waits for the successor
+    log_error("%s", error.text);
+    listeners_close(listeners, row);  // it may not listen any more: the successor gets another
+    return r;
+}
+
 int steer_move_queues(struct listeners *listeners, int slot) {
     int failed = 0;
     for (int i = 0; i < (int)listeners->record->socket_end; i++) {
         const struct record_socket *row = &listeners->record->socket[i];
-        struct steering *steering = row->used ? listeners->steering[row->address] : NULL;
-        struct pando_error error = {0};
-        if (steering == NULL || row->slot != slot || listeners->fd[i] < 0 || listeners_queued(listeners, i) == 0) continue;
-        int r = steering_move_queue(steering, (unsigned)slot, listeners->fd[i], NULL, &error);
-        if (r == 0 || r == -EAGAIN) continue;  // nobody else is fit: it waits for the successor
-        log_error("%s", error.text);
-        listeners_close(listeners, i);  // it may not listen any more: the successor gets another
-        failed = r;
+        int r = row->used && row->slot == slot ? steer_move_queue(listeners, i) : 0;
+        if (r != 0) failed = r;
     }
     return failed;
 }

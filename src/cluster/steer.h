@@ -36,6 +36,7 @@ bool steer_can_move(const struct listeners *listeners, int slot);
 // Moves what waits in this slot's queues to live siblings. Whoever may accept from them is dead or frozen. 0, or -errno (logged):
 // a socket of the slot is no more, and whoever accepts from it waits in vain.
 int steer_move_queues(struct listeners *listeners, int slot);
+int steer_move_queue(struct listeners *listeners, int row);  // of one socket
 
 struct steer_numbers {
     int queued;                // now, over all addresses

@@ -98,6 +98,7 @@ static void on_listening(void *arg, struct worker *worker, const struct record_a
 }
 
 static bool on_draining(void *arg, struct worker *worker) { return watches_drain(arg, worker); }
+static uint64_t on_telling(void *arg, struct worker *worker) { return (void)arg, (void)worker, 0; }
 static void on_changed(void *arg) { primary_wake(arg); }
 
 static void on_finished(void *arg, int exit_code, const char *why) {
@@ -119,7 +120,10 @@ static void on_leaving(struct primary_worker *seen) {
     pando_worker *worker = worker_of(seen);
     if (worker == NULL) return;
     worker->voluntary = PANDO_VOLUNTARY_YES;
-    if (!cluster_of(seen->primary)->serving) pool_finish(&seen->primary->pool, seen->worker, CLOCK_NEVER);
+    if (cluster_of(seen->primary)->serving)
+        pool_on_leaving(&seen->primary->pool, seen->worker);
+    else
+        pool_finish(&seen->primary->pool, seen->worker, CLOCK_NEVER);
 }
 
 static void on_message(struct primary_worker *seen, struct message *message) {
@@ -271,6 +275,7 @@ static void prepare(pando_cluster *cluster) {
                                               .ended = on_ended,
                                               .listening = on_listening,
                                               .draining = on_draining,
+                                              .telling = on_telling,
                                               .changed = on_changed,
                                               .finished = on_finished};
     for (int i = 0; i < POOL_GIVEN_FD_MAX; i++) cluster->given.fd[i] = -1;

@@ -16,6 +16,7 @@
 #include "fd.h"
 #include "json_text.h"
 #include "log.h"
+#include "messages.h"
 #include "primary.h"
 #include "reload.h"
 #include "rollout.h"
@@ -38,7 +39,7 @@ struct client {
     json_t *request;  // owned; a reload that waits for its turn
     uint32_t serial;  // of the roll-out that is waited for
     bool served;      // that one has come to its good end; its old workers may still be leaving
-    bool follows, closing;
+    bool follows, follows_messages, closing;
     int open_handles;
     unsigned long lost;
 };
@@ -64,14 +65,14 @@ static void on_written(uv_write_t *request, int status) {
     free(write);
 }
 
-static void send_text(struct client *client, char *text_take) {
+static void send_bytes(struct client *client, char *text_take, size_t len) {
     struct write *write = client->closing || text_take == NULL ? NULL : malloc(sizeof *write);
     if (write == NULL) {
         free(text_take);
         return;
     }
     write->data = text_take;
-    uv_buf_t buf = uv_buf_init(text_take, (unsigned)strlen(text_take));
+    uv_buf_t buf = uv_buf_init(text_take, (unsigned)len);
     if (uv_write(&write->request, (uv_stream_t *)&client->pipe, &buf, 1, on_written) != 0) on_written(&write->request, 0);
 }
 
@@ -83,7 +84,7 @@ static void send_json(struct client *client, json_t *json_take) {
     if (line == NULL) return;
     line[len] = '\n';
     line[len + 1] = '\0';
-    send_text(client, line);
+    send_bytes(client, line, len + 1);
 }
 
 static void send_result(struct client *client, json_t *result_take) {
@@ -301,12 +302,27 @@ static void verb_logs(struct client *client, const json_t *request) {
     client->follows = json_is_true(follow);
 }
 
+static void verb_messages(struct client *client, const json_t *request) {
+    const json_t *count = json_object_get(request, "lines"), *follow = json_object_get(request, "follow");
+    json_int_t wanted = count == NULL ? MESSAGES_KEPT : json_is_integer(count) ? json_integer_value(count) : -1;
+    if (wanted < 0) {
+        send_error(client, 2, "messages: lines: give a number from 0");
+        return;
+    }
+    if (follow != NULL && !json_is_boolean(follow)) {
+        send_error(client, 2, "messages: follow: give true or false");
+        return;
+    }
+    send_result(client, json_pack("{s:o}", "messages", messages_json(client->control->primary, (size_t)wanted)));
+    client->follows_messages = json_is_true(follow);
+}
+
 static const struct {
     const char *name;
     void (*run)(struct client *client, const json_t *request);
 } verbs[] = {
     {"status", verb_status}, {"info", verb_info}, {"ping", verb_ping}, {"scale", verb_scale},
-    {"restart", verb_restart}, {"stop", verb_stop}, {"logs", verb_logs}, {"reload", verb_reload},
+    {"restart", verb_restart}, {"stop", verb_stop}, {"logs", verb_logs}, {"messages", verb_messages}, {"reload", verb_reload},
     {"rollback", verb_rollback}, {"rollout", verb_rollout}, {"upgrade", verb_upgrade},
 };
 
@@ -389,7 +405,8 @@ static bool make_room(struct control *control) {
     struct client *oldest = NULL;
     if (control->count <= CLIENT_MAX) return true;
     for (struct client *client = control->first; client != NULL; client = client->next)
-        if (client != control->first && !client->closing && client->waiting == WAITING_NOT && !client->follows) oldest = client;
+        if (client != control->first && !client->closing && client->waiting == WAITING_NOT && !client->follows && !client->follows_messages)
+            oldest = client;
     if (oldest != NULL) client_close(oldest);
     return oldest != NULL;
 }
@@ -527,16 +544,32 @@ void control_progress(struct control *control, const char *line) {
             send_json(client, json_pack("{s:o}", "progress", json_text(line, strlen(line))));
 }
 
+// A reader that is too slow loses what there is no room for, and is told how much.
+static bool has_room(struct client *client) {
+    if (uv_stream_get_write_queue_size((uv_stream_t *)&client->pipe) > FOLLOW_QUEUE_MAX) {
+        client->lost++;
+        return false;
+    }
+    if (client->lost > 0) send_json(client, json_pack("{s:I}", "lost", (json_int_t)client->lost));
+    client->lost = 0;
+    return true;
+}
+
+void control_tell_message(struct control *control, const char *line, size_t len) {
+    for (struct client *client = control == NULL ? NULL : control->first; client != NULL; client = client->next) {
+        if (!client->follows_messages || client->closing || !has_room(client)) continue;
+        char *copy = malloc(len + 2);
+        if (copy == NULL) continue;
+        memcpy(copy, line, len);
+        strcpy(copy + len, "\n");
+        send_bytes(client, copy, len + 1);
+    }
+}
+
 void control_follow(void *arg, const char *line, size_t len) {
     struct control *control = arg;
     for (struct client *client = control == NULL ? NULL : control->first; client != NULL; client = client->next) {
-        if (!client->follows || client->closing) continue;
-        if (uv_stream_get_write_queue_size((uv_stream_t *)&client->pipe) > FOLLOW_QUEUE_MAX) {
-            client->lost++;
-            continue;
-        }
-        if (client->lost > 0) send_json(client, json_pack("{s:I}", "lost", (json_int_t)client->lost));
-        client->lost = 0;
+        if (!client->follows || client->closing || !has_room(client)) continue;
         json_t *one = json_array();
         add_line(one, line, len > 0 ? len - 1 : 0);
         send_json(client, json_pack("{s:O}", "line", json_array_get(one, 0)));

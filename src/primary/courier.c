@@ -15,6 +15,7 @@ struct courier {
     struct message_channel *channel;  // owned; NULL = closed
     uv_poll_t poll;
     struct list_node unsent;  // primary.unsent
+    bool drained;  // it was told to finish
     bool paused;
     bool blocked;    // the worker has to read before more can be written
     bool held_back;  // somebody waits for on_writable
@@ -98,7 +99,8 @@ void courier_flush_all(struct list_node *unsent) {
 
 bool courier_drain(struct courier *courier) {
     if (!courier_is_open(courier)) return false;
-    courier_put(courier, MESSAGE_DRAIN, NULL, 0, -1);
+    if (!courier->drained) courier_put(courier, MESSAGE_DRAIN, NULL, 0, -1);
+    courier->drained = true;
     return courier->seen->worker->record->opened;
 }
 
@@ -108,26 +110,29 @@ bool courier_drain(struct courier *courier) {
 static void on_opened(struct courier *courier) {
     struct worker *worker = courier->seen->worker;
     worker->record->opened = true;
-    if (worker_state(worker) != WORKER_DRAINING || worker->record->told) return;
+    if (worker_state(worker) != WORKER_DRAINING || worker->record->told || !courier->drained) return;
     pool_thaw(&courier->seen->primary->pool, worker);
-    worker->record->asked = true;
+    worker->record->bid = true;
 }
 
 static void on_listen(struct courier *courier, const struct message *message) {
     struct primary_worker *seen = courier->seen;
     const struct courier_events *events = events_of(courier);
+    struct pool *pool = &seen->primary->pool;
     struct message_listen wanted;
-    int fd = -EINVAL;
+    int fd = -EINVAL, row = -1, address;
     if (message->len == sizeof wanted) {
         memcpy(&wanted, message->data, sizeof wanted);
         if (wanted.len > 0)
-            fd = pool_listen(&seen->primary->pool, seen->worker, &wanted);
+            row = fd = pool_listen(pool, seen->worker, &wanted, &address);
         else
             fd = events->own_fd != NULL ? events->own_fd(seen, wanted.fd) : -ENOTSUP;
     }
+    if (row >= 0) fd = pool->listeners.fd[row];
     int32_t result = fd < 0 ? fd : 0;
-    message_channel_put(courier->channel, MESSAGE_LISTENED, message->number, &result, sizeof result, fd);
+    int r = message_channel_put(courier->channel, MESSAGE_LISTENED, message->number, &result, sizeof result, fd);
     flush(courier);
+    if (r >= 0 && row >= 0) pool_listening(pool, seen->worker, address, row);
 }
 
 static bool on_message(void *arg, struct message *message) {
@@ -142,7 +147,10 @@ static bool on_message(void *arg, struct message *message) {
         case MESSAGE_READY: pool_on_ready_sign(&courier->seen->primary->pool, courier->seen->worker); break;
         case MESSAGE_LISTEN: on_listen(courier, message); break;
         case MESSAGE_LEAVING:
-            if (events->on_leaving != NULL) events->on_leaving(courier->seen);
+            if (events->on_leaving != NULL)
+                events->on_leaving(courier->seen);
+            else
+                pool_on_leaving(&courier->seen->primary->pool, courier->seen->worker);
             courier_put(courier, MESSAGE_LEAVE, NULL, 0, -1);
             break;
         case MESSAGE_BYTES:

@@ -8,7 +8,7 @@
 // Any may be NULL. Each may close the courier.
 struct courier_events {
     void (*on_online)(struct primary_worker *seen);
-    void (*on_leaving)(struct primary_worker *seen);  // it disconnects of its own will; it is answered
+    void (*on_leaving)(struct primary_worker *seen);  // it disconnects of its own will; it is answered. NULL: the pool's affair
     void (*on_message)(struct primary_worker *seen, struct message *message);  // BYTES, JSON
     void (*on_writable)(struct primary_worker *seen);                          // after a put that said 1 or -EAGAIN
     void (*on_closed)(struct primary_worker *seen, int why);                   // once. 0: by the worker; -errno: for what it sent

@@ -22,9 +22,11 @@
 #include "entry.h"
 #include "fd.h"
 #include "given.h"
+#include "handoff.h"
 #include "home.h"
 #include "inherit.h"
 #include "log.h"
+#include "node.h"
 #include "notify.h"
 #include "orphan.h"
 #include "procinfo.h"
@@ -49,8 +51,9 @@ static void on_started(void *arg, struct worker *worker, struct pool_fds *fds) {
 }
 
 static void on_ended(void *arg, struct worker *worker) { watches_end(arg, worker); }
-static bool on_draining(void *arg, struct worker *worker) { return watches_drain(arg, worker); }
+static bool on_draining(void *arg, struct worker *worker) { return watches_drain(arg, worker) || node_draining(arg, worker); }
 static void on_changed(void *arg) { primary_wake(arg); }
+static uint64_t on_telling(void *arg, struct worker *worker) { return node_telling(arg, worker); }
 
 static void on_progress(void *arg, const char *line) {
     struct primary *primary = arg;
@@ -210,6 +213,7 @@ static void after_tick(struct primary *primary) {
     if (primary->pids_changed) adopt_write_pids(primary);
     primary->pids_changed = false;
     check_up(primary);
+    handoff_look(primary);
     check_reload(primary);
     supervisor_update(primary->supervisor);
     control_on_changed(primary->control);
@@ -247,6 +251,7 @@ static void greet(struct primary *primary) {
     log_info("%ld worker%s (%d core%s: affinity %d, cgroup quota %s), control %s/%s.sock", workers, workers == 1 ? "" : "s",
              cpus.count, cpus.count == 1 ? "" : "s", cpus.affinity, quota, primary->launch.home, primary->launch.name);
     warn_of_limit(workers);
+    node_greet(primary);
     pool_begin(&primary->pool, (int)(workers <= LAUNCH_WORKERS_MAX ? workers : LAUNCH_WORKERS_MAX), primary->given_slots);
 }
 
@@ -263,10 +268,11 @@ static void prepare(struct primary *primary) {
     primary->pool.arg = primary;
     primary->pool.hooks = (struct pool_hooks){.started = on_started,
                                               .ended = on_ended,
-                                              .draining = on_draining,
                                               .changed = on_changed,
                                               .check_health = health_begin,
                                               .progress = on_progress,
+                                              .draining = on_draining,
+                                              .telling = on_telling,
                                               .finished = on_finished};
     link_init(&primary->link, INHERIT_CHANNEL);
     fd_set_cloexec(INHERIT_CHANNEL, true);

@@ -28,6 +28,27 @@ struct primary_role {
     void (*after_tick)(struct primary *primary);
 };
 
+#define NODE_FLIGHT_MAX 8
+
+// A connection that was passed to a worker and not answered yet. Our duplicate, in case it is refused or the worker dies.
+struct node_flight {
+    int fd;  // owned
+    int row;
+    uint64_t seq, since_ns;
+};
+
+// A worker's side of Node's protocol. What must survive the primary is in the channel's state (node.c).
+struct node_worker {
+    uint64_t seq;         // of our next message to it
+    struct node_flight flight[NODE_FLIGHT_MAX];
+    int flights;
+    uint64_t passed;      // connections that it took
+    uint64_t refused_ns;  // until when it is taken as full
+    bool throttled;       // not read while another worker is slow to take what it sends
+    bool stalled;         // has not taken what others send for a while: they do not wait for it
+    unsigned long lost;   // messages for it that there was no room for
+};
+
 // What the loop watches for one worker. Its address lives in struct worker.watches.
 struct primary_worker {
     struct primary *primary;
@@ -36,6 +57,8 @@ struct primary_worker {
     struct watch *listener, *ready_pipe;  // the listener's descriptor is a duplicate of the worker's
     struct worker_channel *channel;       // owned; NULL = none, or closed by the worker
     struct courier *courier;              // owned; the same for a worker that is linked with libpando
+    enum launch_channel channel_kind;
+    struct node_worker node;              // with a channel of Node's
     uint64_t cpu_ns, sampled_ns;          // for `status`
     double cpu_percent;
 };
@@ -53,6 +76,8 @@ struct primary {
     struct pool pool;
     struct output output;
     struct control *control;  // owned
+    struct handoff *handoff;    // owned; NULL until connections are passed
+    struct messages *messages;  // owned; what workers sent
     struct supervisor *supervisor;  // owned; NULL = none
     int given_count, given_slots;   // sockets that it passed on, and slots that got one of their own
     struct worker_channel_memory *channel_memory;  // one a slot; mapped for the life of the process
@@ -70,6 +95,8 @@ struct primary {
     bool adopted_record;  // some primary was here before
     pid_t keeper;
     bool changed;      // the pool wants its tick
+    bool room;         // workers have taken connections that were passed to them: more can follow
+    int inner_looks;   // how often an inner cluster was looked for
     bool pids_changed; // NAME.pids is to be written
     bool keeper_gone;  // nobody spawns any more
     bool finished;

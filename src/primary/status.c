@@ -11,6 +11,7 @@
 #include "clock.h"
 #include "cpus.h"
 #include "log.h"
+#include "node_command.h"
 #include "procinfo.h"
 #include "steer.h"
 #include "str.h"
@@ -64,6 +65,11 @@ static void add_steering(const struct primary *primary, int slot, json_t *json) 
     json_object_set_new(json, "weight", json_integer((json_int_t)numbers.weight));
 }
 
+// Where the primary passes connections: those that it took.
+static void add_passed(const struct primary *primary, const struct primary_worker *seen, json_t *json) {
+    if (primary->handoff != NULL && seen != NULL) json_object_set_new(json, "passed", json_integer((json_int_t)seen->node.passed));
+}
+
 static json_t *worker_json(struct primary *primary, uint32_t slot, uint64_t now) {
     const struct worker *worker = &primary->pool.worker[slot];
     const struct record_worker *record = worker->record;
@@ -80,6 +86,7 @@ static json_t *worker_json(struct primary *primary, uint32_t slot, uint64_t now)
     bool crash_loop = record->failures >= CRASH_LOOP_SHOWN && record->state != WORKER_SERVING;
     if (json != NULL) add_steering(primary, (int)slot, json);
     if (json != NULL && record->kept) json_object_set_new(json, "kept", json_true());
+    if (json != NULL) add_passed(primary, seen, json);
     if (json != NULL && crash_loop) {
         json_object_set_new(json, "crash_loop", json_integer(record->failures));
         json_object_set_new(json, "last_line", json_string(record->tail));
@@ -168,6 +175,11 @@ json_t *info_json(struct primary *primary) {
                                                 at->steered    ? "each connection is given to a worker by eBPF"
                                                 : at->per_slot ? "a classic BPF program chooses among the live ones"
                                                                : ""));
+    }
+    if (primary->launch.node_cluster) {
+        const char *refusal = node_command_refusal(primary->launch.argv);
+        json_array_append_new(features, feature("Node's cluster", refusal == NULL ? "on" : "off",
+                                                refusal == NULL ? "Pando is its primary" : refusal));
     }
     if (primary->pool.no_new_privs)
         json_array_append_new(features, feature("no_new_privs", "set", "setuid programs (sudo, ping) do not work below the workers"));

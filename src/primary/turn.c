@@ -7,6 +7,7 @@
 #include "clock.h"
 #include "courier.h"
 #include "fd.h"
+#include "handoff.h"
 #include "orphan.h"
 
 void primary_wake(struct primary *primary) { primary->changed = true; }
@@ -56,6 +57,7 @@ static void set_timer(struct primary *primary, uint64_t due_ns, uint64_t now_ns)
 // Requests to the keeper may have brought events along: the loop would not see those, they are in memory already.
 static void take(struct primary *primary) {
     if (primary->link.first != NULL) take_keeper_events(primary);
+    if (primary->room && !primary->finished) handoff_run(primary);
     if (!primary->changed || primary->finished) return;
     primary->changed = false;
     uint64_t now = clock_now_ns();

@@ -11,6 +11,7 @@
 #include "courier.h"
 #include "fd.h"
 #include "log.h"
+#include "node.h"
 #include "notify.h"
 
 struct primary_worker *watches_of(struct primary *primary, struct worker *worker) {
@@ -28,6 +29,7 @@ static void on_listener(void *arg, int fd) {
     struct primary_worker *seen = arg;
     (void)fd;
     pool_on_notification(&seen->primary->pool, seen->worker);
+    node_on_system_call(seen);
     if (seen->worker->listener < 0) {  // no process of it is left
         watch_close(seen->listener);
         seen->listener = NULL;
@@ -83,7 +85,7 @@ void watches_notify_socket(struct primary *primary, int slot, int fd_take) {
 // ---- its channel
 
 // Who speaks on a channel of this kind; the argument of its functions is the struct primary_worker.
-static const struct worker_channel_events *const channel_events[LAUNCH_CHANNEL_COUNT] = {0};
+static const struct worker_channel_events *const channel_events[LAUNCH_CHANNEL_COUNT] = {[LAUNCH_CHANNEL_NODE] = &node_events};
 
 static void open_channel(struct primary_worker *seen, int fd_take) {
     struct primary *primary = seen->primary;
@@ -91,6 +93,7 @@ static void open_channel(struct primary_worker *seen, int fd_take) {
     socklen_t len = sizeof type;
     getsockopt(fd_take, SOL_SOCKET, SO_TYPE, &type, &len);
     enum launch_channel kind = type == SOCK_STREAM ? LAUNCH_CHANNEL_NODE : LAUNCH_CHANNEL_PANDO;
+    seen->channel_kind = kind;
     if (kind == LAUNCH_CHANNEL_PANDO) {
         seen->courier = courier_open(seen, fd_take);
         if (seen->courier == NULL) log_error("worker %d: cannot watch its channel: out of memory", worker_number(seen->worker));
@@ -98,7 +101,8 @@ static void open_channel(struct primary_worker *seen, int fd_take) {
     }
     seen->channel = worker_channel_open(primary->loop, kind, fd_take, seen->worker->record->token, &primary->channel_memory[slot],
                                         channel_events[kind], seen);
-    if (seen->channel == NULL) log_error("worker %d: cannot watch its channel: out of memory", worker_number(seen->worker));
+    node_begin(seen);
+    if (seen->channel == NULL) log_error("worker %d: cannot watch its channel: out of memory", slot);
 }
 
 void watches_resume_channels(struct primary *primary) {
@@ -138,10 +142,9 @@ void watches_end(struct primary *primary, struct worker *worker) {
     stream_finish(seen->out);
     stream_finish(seen->err);
     worker_channel_drain(seen->channel);
-    worker_channel_close(seen->channel);
     courier_finish(seen->courier);
     seen->courier = NULL;
-    seen->channel = NULL;
+    node_end(seen);
     watch_close(seen->listener);
     watch_close(seen->ready_pipe);
     seen->out = seen->err = NULL;

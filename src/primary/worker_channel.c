@@ -8,6 +8,7 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/uio.h>
 #include <unistd.h>
 
@@ -51,6 +52,9 @@ struct worker_channel {
 
 struct worker_channel_memory *worker_channel_memory_map(int *memfd) {
     size_t size = sizeof(struct worker_channel_memory) * LAUNCH_WORKERS_MAX;
+    struct stat info;
+    // That of another version of Pando would be read wrongly: half a message is lost then.
+    if (*memfd >= 0 && (fstat(*memfd, &info) != 0 || info.st_size != (off_t)size)) fd_close(memfd);
     if (*memfd < 0) *memfd = memfd_create("pando-channels", MFD_CLOEXEC);
     if (*memfd < 0 || ftruncate(*memfd, (off_t)size) != 0) return NULL;
     void *map = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED, *memfd, 0);

@@ -8,6 +8,7 @@
 
 #include "clock.h"
 #include "launch_parts.h"
+#include "node_command.h"
 
 const char *const launch_ready_name[LAUNCH_READY_COUNT] = {
     [LAUNCH_READY_LISTEN] = "listen",
@@ -15,6 +16,7 @@ const char *const launch_ready_name[LAUNCH_READY_COUNT] = {
     [LAUNCH_READY_FD] = "fd",
     [LAUNCH_READY_DELAY] = "delay",
     [LAUNCH_READY_HTTP] = "http",
+    [LAUNCH_READY_MESSAGE] = "message",
 };
 
 const char *const launch_balance_name[LAUNCH_BALANCE_COUNT] = {
@@ -39,6 +41,7 @@ const char *const launch_channel_name[LAUNCH_CHANNEL_COUNT] = {
     [LAUNCH_CHANNEL_NONE] = "none",
     [LAUNCH_CHANNEL_NODE] = "node",
     [LAUNCH_CHANNEL_PANDO] = "pando",
+    [LAUNCH_CHANNEL_AUTO] = "auto",
 };
 
 const char *const launch_log_name[LAUNCH_LOG_COUNT] = {
@@ -82,6 +85,7 @@ void launch_init(struct launch *launch) {
         .surge = 1,
         .stable_ns = 2 * CLOCK_S,
         .intercept = LAUNCH_INTERCEPT_AUTO,
+        .channel = LAUNCH_CHANNEL_AUTO,
         .rescue_after_ns = 10 * CLOCK_MS,
     };
 }
@@ -96,6 +100,18 @@ void launch_deinit(struct launch *launch) {
     launch_list_free(&launch->argv);
     launch_list_free(&launch->envp);
     *launch = (struct launch){0};
+}
+
+enum launch_channel launch_channel_of(const struct launch *launch) {
+    enum node_command kind = node_command_kind(launch->argv);
+    bool asked = launch->node_cluster || launch->relay || launch->stop_message || launch->ready == LAUNCH_READY_MESSAGE;
+    bool is_node = kind == NODE_COMMAND_SCRIPT || kind == NODE_COMMAND_NO_SCRIPT;
+    if (launch->channel != LAUNCH_CHANNEL_AUTO) return launch->channel;
+    return (asked && kind != NODE_COMMAND_WRAPPER) || is_node ? LAUNCH_CHANNEL_NODE : LAUNCH_CHANNEL_NONE;
+}
+
+bool launch_is_node_cluster(const struct launch *launch) {
+    return launch->node_cluster && node_command_refusal(launch->argv) == NULL;
 }
 
 bool launch_name_char(char c) {

@@ -13,14 +13,23 @@
 #define LAUNCH_WORKERS_MAX 1024
 #define LAUNCH_NAME_MAX 63  // letters, digits, '.', '_', '-'; not starting with '.' or '-'
 
-enum launch_ready { LAUNCH_READY_LISTEN, LAUNCH_READY_NOTIFY, LAUNCH_READY_FD, LAUNCH_READY_DELAY, LAUNCH_READY_HTTP, LAUNCH_READY_COUNT };
+enum launch_ready {
+    LAUNCH_READY_LISTEN,
+    LAUNCH_READY_NOTIFY,
+    LAUNCH_READY_FD,
+    LAUNCH_READY_DELAY,
+    LAUNCH_READY_HTTP,
+    LAUNCH_READY_MESSAGE,
+    LAUNCH_READY_COUNT
+};
 enum launch_log { LAUNCH_LOG_TEXT, LAUNCH_LOG_JSON, LAUNCH_LOG_COUNT };
 // How `bind` and `listen` reach Pando. AUTO is decided by probing; the others are for tests.
 enum launch_intercept { LAUNCH_INTERCEPT_AUTO, LAUNCH_INTERCEPT_READ, LAUNCH_INTERCEPT_HAND, LAUNCH_INTERCEPT_NONE, LAUNCH_INTERCEPT_COUNT };
 
 // A socket pair between each worker and the primary. NODE: what Node calls IPC, a stream of JSON lines (NODE_CHANNEL_FD).
 // PANDO: messages of their own length, for programs that use <pando/worker.h> (PANDO_CHANNEL_FD).
-enum launch_channel { LAUNCH_CHANNEL_NONE, LAUNCH_CHANNEL_NODE, LAUNCH_CHANNEL_PANDO, LAUNCH_CHANNEL_COUNT };
+// AUTO: by the command and the other options (launch_channel_of).
+enum launch_channel { LAUNCH_CHANNEL_NONE, LAUNCH_CHANNEL_NODE, LAUNCH_CHANNEL_PANDO, LAUNCH_CHANNEL_AUTO, LAUNCH_CHANNEL_COUNT };
 
 // Who gets the next connection. AUTO: fewest waiting, then fewest open, in turn; without privileges: whoever is free.
 enum launch_balance { LAUNCH_BALANCE_AUTO, LAUNCH_BALANCE_RR, LAUNCH_BALANCE_RANDOM, LAUNCH_BALANCE_STICKY, LAUNCH_BALANCE_COUNT };
@@ -52,6 +61,9 @@ struct launch {
     enum launch_balance balance;
     enum launch_mode mode;
     enum launch_channel channel;
+    bool node_cluster;   // --node-cluster was given (see launch_is_node_cluster)
+    bool relay;          // messages of workers go to the other workers
+    bool stop_message;   // --stop-signal message: "shutdown" on the channel instead of `stop_signal`
     bool no_rescue;
     uint64_t rescue_after_ns;  // a queue that does not move for so long is moved to other workers
     uint64_t hang_timeout_ns;  // a worker that takes nothing from it for so long is replaced; 0 = never
@@ -92,6 +104,12 @@ void launch_print_overlay_options(void (*print)(const char *line));
 
 int launch_seal(const struct launch *launch);  // new sealed memfd, or -errno
 int launch_load(struct launch *launch, int memfd, struct pando_error *error);  // 0 or -errno; checks everything it reads
+
+// The channel that a worker of this launch gets: never AUTO. Node programs may always use what Node's own children have; of
+// others it has to be said that they are some.
+enum launch_channel launch_channel_of(const struct launch *launch);
+// The workers are those of Node's cluster, and Pando is its primary. Not so for commands that cannot be (node_command.h).
+bool launch_is_node_cluster(const struct launch *launch);
 
 // True when `name` may be an instance's name.
 bool launch_name_valid(const char *name);

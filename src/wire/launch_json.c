@@ -55,7 +55,7 @@ static json_t *launch_pack_groups(const struct launch *launch) {
 static json_t *launch_pack(const struct launch *launch) {
     return json_pack(
         "{s:s, s:I, s:b, s:b, s:b, s:b, s:s, s:i, s:I, s:I, s:I, s:i, s:i, s:s, s:s, s:b, s:I, s:I, s:o, s:o, s:o, s:o, s:o, s:o, s:o, "
-        "s:I, s:I, s:s, s:s, s:b, s:I, s:I, s:I, s:i, s:I, s:I, s:b, s:b, s:o, s:s}",
+        "s:I, s:I, s:s, s:s, s:b, s:I, s:I, s:I, s:i, s:I, s:I, s:b, s:b, s:o, s:s, s:b, s:b, s:b}",
         "name", launch->name, "workers", (json_int_t)launch->workers, "detach", launch->detach, "fail_fast", launch->fail_fast, "pin",
         launch->pin, "has_user", launch->has_user, "ready", launch_ready_name[launch->ready], "ready_fd", launch->ready_fd,
         "ready_delay_ns", (json_int_t)launch->ready_delay_ns, "ready_timeout_ns", (json_int_t)launch->ready_timeout_ns, "kill_timeout_ns",
@@ -69,7 +69,8 @@ static json_t *launch_pack(const struct launch *launch) {
         "rescue_after_ns", (json_int_t)launch->rescue_after_ns, "hang_timeout_ns", (json_int_t)launch->hang_timeout_ns,
         "drain_timeout_ns", (json_int_t)launch->drain_timeout_ns, "surge", (int)launch->surge, "stable_ns", (json_int_t)launch->stable_ns,
         "keep_old_ns", (json_int_t)launch->keep_old_ns, "cooperative", launch->cooperative, "allow_new_address", launch->allow_new_address,
-        "ready_path", launch_pack_text(launch->ready_path), "channel", launch_channel_name[launch->channel]);
+        "ready_path", launch_pack_text(launch->ready_path), "channel", launch_channel_name[launch->channel], "node_cluster",
+        launch->node_cluster, "relay", launch->relay, "stop_message", launch->stop_message);
 }
 
 int launch_seal(const struct launch *launch) {
@@ -143,7 +144,7 @@ struct launch_document {
     json_int_t rescue_after_ns, hang_timeout_ns, drain_timeout_ns, stable_ns, keep_old_ns;
     int surge, cooperative, allow_new_address;
     json_int_t workers, ready_delay_ns, ready_timeout_ns, kill_timeout_ns, uid, gid, nofile_soft, nofile_hard;
-    int no_rescue, detach, fail_fast, pin, has_user, log_is_terminal, ready_fd, stop_signal, own_port;
+    int node_cluster, relay, stop_message, no_rescue, detach, fail_fast, pin, has_user, log_is_terminal, ready_fd, stop_signal, own_port;
     json_t *ready_path, *groups, *user, *log_file, *directory, *home, *argv, *envp;
 };
 
@@ -151,7 +152,7 @@ static int launch_read_document(json_t *root, struct launch_document *out, json_
     return json_unpack_ex(
         root, json_error, JSON_STRICT,
         "{s:s, s:I, s:b, s:b, s:b, s:b, s:s, s:i, s:I, s:I, s:I, s:i, s:i, s:s, s:s, s:b, s:I, s:I, s:o, s:o, s:o, s:o, s:o, "
-        "s:o, s:o, s:I, s:I, s:s, s:s, s:b, s:I, s:I, s:I, s:i, s:I, s:I, s:b, s:b, s:o, s:s}",
+        "s:o, s:o, s:I, s:I, s:s, s:s, s:b, s:I, s:I, s:I, s:i, s:I, s:I, s:b, s:b, s:o, s:s, s:b, s:b, s:b}",
         "name", &out->name, "workers", &out->workers, "detach", &out->detach, "fail_fast", &out->fail_fast, "pin", &out->pin, "has_user",
         &out->has_user, "ready", &out->ready, "ready_fd", &out->ready_fd, "ready_delay_ns", &out->ready_delay_ns, "ready_timeout_ns",
         &out->ready_timeout_ns, "kill_timeout_ns", &out->kill_timeout_ns, "stop_signal", &out->stop_signal, "own_port", &out->own_port,
@@ -161,7 +162,8 @@ static int launch_read_document(json_t *root, struct launch_document *out, json_
         "balance", &out->balance, "mode", &out->mode, "no_rescue", &out->no_rescue, "rescue_after_ns", &out->rescue_after_ns,
         "hang_timeout_ns", &out->hang_timeout_ns, "drain_timeout_ns", &out->drain_timeout_ns, "surge", &out->surge, "stable_ns",
         &out->stable_ns, "keep_old_ns", &out->keep_old_ns, "cooperative", &out->cooperative, "allow_new_address", &out->allow_new_address,
-        "ready_path", &out->ready_path, "channel", &out->channel);
+        "ready_path", &out->ready_path, "channel", &out->channel, "node_cluster", &out->node_cluster, "relay", &out->relay,
+        "stop_message", &out->stop_message);
 }
 
 static bool launch_unpack_choice(const char *const *names, size_t count, const char *text, int *out) {
@@ -219,6 +221,9 @@ static void launch_unpack_plain(struct launch *launch, const struct launch_docum
     launch->allow_new_address = from->allow_new_address;
     launch->own_port = from->own_port;
     launch->log_is_terminal = from->log_is_terminal;
+    launch->node_cluster = from->node_cluster;
+    launch->relay = from->relay;
+    launch->stop_message = from->stop_message;
     launch->no_rescue = from->no_rescue;
     launch->rescue_after_ns = (uint64_t)from->rescue_after_ns;
     launch->hang_timeout_ns = (uint64_t)from->hang_timeout_ns;

@@ -77,6 +77,11 @@ static const char *launch_find_script(const struct launch_interpreter *interpret
     return NULL;
 }
 
+const char *launch_command_script(char *const *argv) {
+    const struct launch_interpreter *interpreter = launch_find_interpreter(argv[0]);
+    return interpreter ? launch_find_script(interpreter, argv + 1) : NULL;
+}
+
 static bool launch_ends_with(const char *text, size_t len, const char *suffix) {
     size_t suffix_len = strlen(suffix);
     return len > suffix_len && memcmp(text + len - suffix_len, suffix, suffix_len) == 0;
@@ -120,7 +125,7 @@ static bool launch_name_from_path(char out[static LAUNCH_NAME_MAX + 1], const ch
 
 void launch_name_guess(char *const *argv, const char *directory, char out[static LAUNCH_NAME_MAX + 1]) {
     const struct launch_interpreter *interpreter = launch_find_interpreter(argv[0]);
-    const char *script = interpreter ? launch_find_script(interpreter, argv + 1) : NULL;
+    const char *script = launch_command_script(argv);
     if (script && launch_name_from_path(out, script, interpreter->is_class)) return;
     if (!script && launch_name_from_path(out, argv[0], false)) return;
     if (directory && launch_name_from_path(out, directory, false)) return;

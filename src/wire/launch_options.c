@@ -13,6 +13,7 @@
 
 #include "clock.h"
 #include "launch_parts.h"
+#include "node_command.h"
 #include "str.h"
 
 struct launch_option {
@@ -105,8 +106,10 @@ static int apply_ready(struct launch *launch, const struct launch_option *option
         launch->ready = LAUNCH_READY_LISTEN;
     else if (strcmp(value, "notify") == 0)
         launch->ready = LAUNCH_READY_NOTIFY;
+    else if (strcmp(value, "message") == 0)
+        launch->ready = LAUNCH_READY_MESSAGE;
     else
-        return option_refuse(option, value, "no such sign of being ready", "listen, notify, http=PATH, fd=N or delay=T", error);
+        return option_refuse(option, value, "no such sign of being ready", "listen, notify, message, http=PATH, fd=N or delay=T", error);
     return 0;
 }
 
@@ -155,9 +158,29 @@ static int apply_keep_old(struct launch *launch, const struct launch_option *opt
 }
 
 static int apply_stop_signal(struct launch *launch, const struct launch_option *option, const char *value, struct pando_error *error) {
+    launch->stop_message = strcmp(value, "message") == 0;
+    if (launch->stop_message) return 0;
     int signo = str_parse_signal(value);
-    if (signo < 0) return option_refuse(option, value, "no such signal", "a name such as TERM, INT, QUIT or a number", error);
+    if (signo < 0) return option_refuse(option, value, "no such signal", "a name such as TERM, INT, QUIT, a number, or message", error);
     launch->stop_signal = signo;
+    return 0;
+}
+
+static int apply_stop_message(struct launch *launch, const struct launch_option *option, const char *value, struct pando_error *error) {
+    (void)option, (void)value, (void)error;
+    launch->stop_message = true;
+    return 0;
+}
+
+static int apply_node_cluster(struct launch *launch, const struct launch_option *option, const char *value, struct pando_error *error) {
+    (void)option, (void)value, (void)error;
+    launch->node_cluster = true;
+    return 0;
+}
+
+static int apply_relay(struct launch *launch, const struct launch_option *option, const char *value, struct pando_error *error) {
+    (void)option, (void)value, (void)error;
+    launch->relay = true;
     return 0;
 }
 
@@ -304,7 +327,7 @@ static const struct launch_option launch_options[] = {
     {"env", 'e', "KEY=VALUE", "a variable for the workers; may be repeated, later ones win", true, apply_env},
     {"directory", 'C', "DIR", "the folder that the workers run in", true, apply_directory},
     {"user", 'u', "USER[:GROUP]", "who the workers run as, by name or number", false, apply_user},
-    {"ready", 0, "SIGN", "when a worker is ready: listen (default), notify, http=PATH (2xx), fd=N, delay=T", true, apply_ready},
+    {"ready", 0, "SIGN", "when a worker is ready: listen (default), notify, message, http=PATH (2xx), fd=N, delay=T", true, apply_ready},
     {"ready-timeout", 0, "T", "how long that may take (60s)", true, apply_ready_timeout},
     {"kill-timeout", 0, "T", "from the stop signal to KILL (30s)", true, apply_kill_timeout},
     {"drain-timeout", 0, "T", "how long a leaving worker may take over its connections (--kill-timeout's)", true, apply_drain_timeout},
@@ -313,7 +336,10 @@ static const struct launch_option launch_options[] = {
     {"stable", 0, "T", "reload: how long a new worker must serve before an old one leaves (2s)", true, apply_stable},
     {"keep-old", 0, "T", "reload: keep the old workers, frozen, for a `pando rollback` at once (0)", true, apply_keep_old},
     {"allow-new-address", 0, NULL, "reload: the new version may listen elsewhere than the old one", true, apply_allow_new_address},
-    {"stop-signal", 0, "SIGNAL", "how a worker is told to stop (TERM)", true, apply_stop_signal},
+    {"stop-signal", 0, "SIGNAL|message", "how a worker is told to stop (TERM); message: by 'shutdown' on Node's channel", true, apply_stop_signal},
+    {"shutdown-with-message", 0, NULL, "the same as --stop-signal message", true, apply_stop_message},
+    {"node-cluster", 0, NULL, "be the primary of Node's cluster: `cluster.isPrimary` is false in every worker", false, apply_node_cluster},
+    {"relay", 0, NULL, "what a worker sends (process.send) goes to all the others", false, apply_relay},
     {"fail-fast", 0, NULL, "give up, with exit code 1, when no worker ever becomes ready", false, apply_fail_fast},
     {"balance", 0, "auto|rr|random|sticky", "who gets the next connection: the least loaded, in turn, any, by client address", false, apply_balance},
     {"balance-mode", 0, "auto|slot|pull", "one socket a worker, steered by eBPF (needs privileges), or one they all pull from", false, apply_mode},
@@ -326,7 +352,7 @@ static const struct launch_option launch_options[] = {
     {"log-format", 0, "text|json", "how Pando's own lines look", false, apply_log_format},
     {"log-file", 0, "PATH", "append all output to this file", false, apply_log_file},
     {"debug-intercept", 0, "auto|read|hand|none", NULL, false, apply_intercept},
-    {"debug-channel", 0, "none|node|pando", NULL, false, apply_channel},
+    {"debug-channel", 0, "auto|none|node|pando", NULL, false, apply_channel},
 };
 
 #define LAUNCH_OPTION_COUNT (sizeof launch_options / sizeof launch_options[0])
@@ -472,6 +498,13 @@ static void launch_read_limits(struct launch *launch) {
     launch->nofile_hard = limit.rlim_max;
 }
 
+// Node's own variable says what --balance says; it is for the primary, and here that is Pando.
+static void launch_choose_policy(struct launch *launch) {
+    for (char **entry = launch->envp; launch->node_cluster && *entry; entry++)
+        if (strcmp(*entry, "NODE_CLUSTER_SCHED_POLICY=rr") == 0 && launch->balance == LAUNCH_BALANCE_AUTO)
+            launch->balance = LAUNCH_BALANCE_RR;
+}
+
 // What can only be said when all options are known.
 static int launch_finish(struct launch *launch, const struct launch_words *words, struct pando_error *error) {
     if (words->count == 0 || !*words->next[0])
@@ -483,6 +516,7 @@ static int launch_finish(struct launch *launch, const struct launch_words *words
     if (!err) err = launch_copy_list(&launch->argv, words->next, error);
     if (err) return err;
     if (!launch->name[0]) launch_name_guess(launch->argv, launch->directory, launch->name);
+    launch_choose_policy(launch);
     launch_read_limits(launch);
     return 0;
 }

@@ -25,5 +25,8 @@ void launch_list_free(char ***list);
 // The instance's name for a command: of the script when the command is an interpreter. Always a valid name.
 void launch_name_guess(char *const *argv, const char *directory, char out[static LAUNCH_NAME_MAX + 1]);
 
+// The word of a command line that names its program: "app.js" of `node -r x app.js`. Borrowed; NULL when none does.
+const char *launch_command_script(char *const *argv);
+
 // Fills uid, gid, groups, user from "USER[:GROUP]", names or numbers. 0 or -errno.
 int launch_set_user(struct launch *launch, const char *text, struct pando_error *error);

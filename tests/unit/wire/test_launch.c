@@ -151,13 +151,13 @@ static void mistakes_are_explained(void **state) {
         {"-w", "--workers: needs a value: give --workers N|auto"},
         {"--worker 4 x", "--worker: no such option: did you mean --workers?"},
         {"--serge 2 x", "--serge: no such option: did you mean --surge?"},
-        {"--node-cluster x", "--node-cluster: no such option"},
+        {"--node-clusters x", "--node-clusters: no such option: did you mean --node-cluster?"},
         {"--max-memory 1G x", "--max-memory: no such option"},
         {"-z x", "-z: no such option"},
         {"--pin=yes x", "--pin=yes: --pin takes no value"},
         {"-n ../x x", "--name ../x: not a name"},
         {"-n .x x", "--name .x: not a name"},
-        {"--ready http=/ x", "--ready http=/: no such sign of being ready: give listen, notify, fd=N or delay=T"},
+        {"--ready http=/ x", "--ready http=/: no such sign of being ready: give listen, notify, message, fd=N or delay=T"},
         {"--ready fd=2 x", "--ready fd=2: not a descriptor"},
         {"--ready delay=x x", "--ready delay=x: not a duration"},
         {"--ready-timeout 0 x", "--ready-timeout 0: no time at all"},
@@ -365,7 +365,7 @@ static void count_line(const char *line) {
 static void the_help_shows_all_but_the_debugging_options(void **state) {
     (void)state;
     launch_print_options(count_line);
-    assert_int_equal(help_lines, 28);
+    assert_int_equal(help_lines, 31);
     assert_false(help_shows_secrets);
 }
 
