@@ -41,7 +41,7 @@ endif
 # All runners run to their end; tools/summary decides.
 test:
 	@tools/deps.sh test
-	@rm -f $(REPORTS)
+	@rm -f $(REPORTS) $(REPORTS:.xml=.again.xml)
 	@$(MAKE) --no-print-directory build/build.ninja build-asan/build.ninja
 	@$(NINJA) -C build && $(NINJA) -C build-asan
 	-@$(MAKE) --no-print-directory unit
@@ -66,9 +66,11 @@ PLAIN := tests/e2e/test_kill_loop.py tests/e2e/test_limits.py tests/e2e/test_tor
 e2e: build/build.ninja build-asan/build.ninja
 	@$(NINJA) -C build && $(NINJA) -C build-asan
 	@status=0; \
-	PANDO_BUILD=build-asan $(PYTEST) -n 4 --junitxml=build-asan/e2e.xml $(TESTS) || status=1; \
+	PANDO_BUILD=build-asan $(PYTEST) -n 4 --junitxml=build-asan/e2e.xml $(TESTS) || \
+	    PANDO_BUILD=build-asan tools/again build-asan/e2e.xml $(PYTEST) || status=1; \
 	if [ "$(TESTS)" = tests/e2e ]; then \
-	    PANDO_BUILD=build $(PYTEST) -n 4 --junitxml=build/e2e.xml $(PLAIN) || status=1; \
+	    PANDO_BUILD=build $(PYTEST) -n 4 --junitxml=build/e2e.xml $(PLAIN) || \
+	        PANDO_BUILD=build tools/again build/e2e.xml $(PYTEST) || status=1; \
 	fi; \
 	exit $$status
 

@@ -258,6 +258,19 @@ static uid_t uid_of(const struct question *question) {
     return error == 0 ? uid : (uid_t)-2;
 }
 
+// Removed by a sibling after the first had bound it and before it had a second name: no client can find that socket any more.
+// The one that is being bound takes its place, and who accepts from the lost one starts again.
+static void give_up_path(struct question *question, int address, int row) {
+    struct record *record = question->intercept->record;
+    char text[ADDRESS_TEXT_SIZE];
+    log_warn("%s was removed by worker %d before it was listened on: it is made anew", address_text(&record->address[address], text, sizeof text),
+             worker_number(question->worker));
+    listeners_close(question->intercept->listeners, row);
+    for (uint32_t i = 0; i < record->slot_end; i++)
+        if (record->worker[i].pid != 0 && (record->worker[i].addresses >> address & 1) != 0)
+            record->worker[i].stale = record->worker[i].restart_due = true;
+}
+
 // The first copy binds by itself; the later ones are told that they did, and get its socket at `listen`.
 static enum verdict bind_unix(struct question *question, const struct sockaddr *any, socklen_t len) {
     struct record_address key;
@@ -272,10 +285,10 @@ static enum verdict bind_unix(struct question *question, const struct sockaddr *
     // Bound and not listened on yet, a path looks stale: its owner is a sibling that is about to listen.
     if (sibling_has_bound(question, address) && may_park(question)) return VERDICT_PARK;
     bound_add(question, fd, address);
-    if (listeners_find(listeners, address, question->worker->record->generation, question->worker->slot) >= 0) {
-        intercept_unix_restore(&key, uid_of(question));
-        return answer(question, 0);
-    }
+    int row = listeners_find(listeners, address, question->worker->record->generation, question->worker->slot);
+    if (row >= 0) intercept_unix_restore(&key, uid_of(question));
+    if (row >= 0 && (intercept_unix_is_there(&key) || question->intercept->record->address[address].fixed)) return answer(question, 0);
+    if (row >= 0) give_up_path(question, address, row);
     intercept_unix_clear_stale(&key, uid_of(question));
     return VERDICT_CONTINUE;
 }

@@ -88,6 +88,11 @@ void intercept_unix_restore(const struct record_address *address, uid_t uid) {
     setfsuid((uid_t)before);
 }
 
+bool intercept_unix_is_there(const struct record_address *address) {
+    struct stat info;
+    return !is_path(address) || lstat(address->at.un.sun_path, &info) == 0 || errno != ENOENT;
+}
+
 void intercept_unix_release(const struct record_address *address, uid_t uid) {
     char second[PATH_MAX];
     if (!second_name(address, second, sizeof second)) return;

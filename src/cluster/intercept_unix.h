@@ -14,5 +14,6 @@ int intercept_unix_key(struct record_address *out, const struct sockaddr *any, s
 bool intercept_unix_clear_stale(const struct record_address *address, uid_t uid);
 // Keeps a second name for the path; puts the path back from it when somebody removed it; removes it. As `uid`.
 void intercept_unix_keep(const struct record_address *address, uid_t uid);
+bool intercept_unix_is_there(const struct record_address *address);  // an abstract name always is
 void intercept_unix_restore(const struct record_address *address, uid_t uid);
 void intercept_unix_release(const struct record_address *address, uid_t uid);

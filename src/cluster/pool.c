@@ -100,7 +100,8 @@ static void check_first_start(struct pool *pool, const char *why) {
 static void become_ready(struct pool *pool, struct worker *worker) {
     struct record_worker *record = worker->record;
     pool->record->ever_ready = true;
-    record->restarting = record->restart_due = false;
+    record->restarting = false;
+    record->restart_due = record->stale;
     pool_move(pool, worker, WORKER_EVENT_READY, CLOCK_NEVER, NULL);
     rollout_note_ready(pool, worker);
     pool_step_restarts(pool);

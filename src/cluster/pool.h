@@ -75,6 +75,7 @@ struct pool {
     struct procinfo_groups groups;  // owned; read at most once a tick
     uint64_t groups_ns;  // when
     bool groups_known;
+    uint64_t arranged_ns;  // when pool_arrange last looked: what it saw then decides when to look again
     char restart_why[160];            // `pando restart` was given up; "" = it was not
 };
 

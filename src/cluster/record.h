@@ -61,6 +61,7 @@ struct record_worker {
     bool wanted;         // there shall be a worker here
     bool keep;           // once drained it is frozen and kept for a rollback
     bool kept;           // it is
+    bool stale;          // it accepts from a socket that no client finds any more: restarted as soon as it is ready
     bool restart_due;    // `pando restart` has not come to it yet
     bool restarting;     // ended for that; its successor is not ready yet
     bool frozen;         // stopped by us: thaw it, whatever happens

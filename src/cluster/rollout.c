@@ -156,7 +156,7 @@ static void leave(struct pool *pool, struct worker *worker) {
 
 static bool is_proven(const struct pool *pool, const struct worker *worker) {
     if (worker == NULL || worker_state(worker) != WORKER_SERVING) return false;
-    return !rollout_is_new(pool, worker) || clock_now_ns() - worker->record->since_ns >= pool->record->rollout.stable_ns;
+    return !rollout_is_new(pool, worker) || pool->arranged_ns >= worker->record->since_ns + pool->record->rollout.stable_ns;
 }
 
 // Those that nobody wants any more leave here.
@@ -413,6 +413,7 @@ static void go_on(struct pool *pool, const struct view *view) {
 void pool_arrange(struct pool *pool) {
     struct view view;
     if (pool->record->stopping || pool->by_hand) return;
+    pool->arranged_ns = clock_now_ns();
     look(pool, &view);
     start_missing(pool, &view);
     look(pool, &view);

@@ -163,6 +163,40 @@ def test_a_stale_unix_path_is_replaced_and_a_live_one_is_not(start, folder):
 
 
 @READING
+def test_a_unix_path_removed_between_bind_and_listen_of_the_first_is_made_anew(start, folder):
+    """As asyncio does it, at the worst moment: what it removed had no second name yet."""
+    path = folder / "app.sock"
+    code = """
+import os, socket, sys, time
+path, folder = sys.argv[1], sys.argv[2]
+def wait_for(name):
+    while not os.path.exists(f"{folder}/{name}"):
+        time.sleep(0.01)
+first = os.environ["PANDO_WORKER"] == "0" and not os.path.exists(f"{folder}/removed")
+if not first:
+    wait_for("bound")
+    if os.path.exists(path):
+        os.remove(path)
+    open(f"{folder}/removed", "w").close()
+listener = socket.socket(socket.AF_UNIX)
+listener.bind(path)
+if first:
+    open(f"{folder}/bound", "w").close()
+    wait_for("removed")
+listener.listen()
+while True:
+    client, _ = listener.accept()
+    if client.recv(4096):
+        client.sendall(b"HTTP/1.1 200 OK\\r\\nConnection: close\\r\\n\\r\\npid %d\\n" % os.getpid())
+    client.close()
+"""
+    instance = start(PYTHON, "-c", code, path, folder)
+    instance.wait_log("app.sock", "made anew")
+    instance.wait_status(lambda status: status["ready"] == 2 and status["workers"][0]["restarts"] == 1)
+    assert pids_answering(str(path), 2) == set(instance.pids().values())
+
+
+@READING
 def test_udp(start):
     port = free_port()
     instance = start(app("udp_echo"), port)

@@ -157,7 +157,7 @@ static void mistakes_are_explained(void **state) {
         {"--pin=yes x", "--pin=yes: --pin takes no value"},
         {"-n ../x x", "--name ../x: not a name"},
         {"-n .x x", "--name .x: not a name"},
-        {"--ready http=/ x", "--ready http=/: no such sign of being ready: give listen, notify, message, fd=N or delay=T"},
+        {"--ready soon x", "--ready soon: no such sign of being ready: give listen, notify, message, http=PATH, fd=N or delay=T"},
         {"--ready fd=2 x", "--ready fd=2: not a descriptor"},
         {"--ready delay=x x", "--ready delay=x: not a duration"},
         {"--ready-timeout 0 x", "--ready-timeout 0: no time at all"},
