@@ -182,7 +182,7 @@ enum pando_worker_state {
 enum pando_voluntary { PANDO_VOLUNTARY_UNKNOWN, PANDO_VOLUNTARY_NO, PANDO_VOLUNTARY_YES };
 
 PANDO_API uint64_t pando_worker_id(const pando_worker *worker);  // 1, 2, 3, ...; never used twice. 0: NULL
-PANDO_API pid_t pando_worker_pid(const pando_worker *worker);    // stays after its end; -1: NULL
+PANDO_API pid_t pando_worker_pid(const pando_worker *worker);    // stays after its end; 0: NULL
 PANDO_API int pando_worker_slot(const pando_worker *worker);     // PANDO_WORKER in its environment
 PANDO_API enum pando_worker_state pando_worker_state(const pando_worker *worker);
 PANDO_API bool pando_worker_is_connected(const pando_worker *worker);

@@ -53,7 +53,7 @@ void worker_forget(pando_worker *worker) {
 // ---- looking
 
 uint64_t pando_worker_id(const pando_worker *worker) { return worker != NULL ? worker->id : 0; }
-pid_t pando_worker_pid(const pando_worker *worker) { return worker != NULL ? worker->pid : -1; }
+pid_t pando_worker_pid(const pando_worker *worker) { return worker != NULL ? worker->pid : 0; }
 int pando_worker_slot(const pando_worker *worker) { return worker != NULL ? worker->number : -1; }
 bool pando_worker_is_connected(const pando_worker *worker) { return worker != NULL && worker->connected; }
 bool pando_worker_is_dead(const pando_worker *worker) { return worker == NULL || worker->dead || worker->cluster == NULL; }

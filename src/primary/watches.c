@@ -84,9 +84,6 @@ void watches_notify_socket(struct primary *primary, int slot, int fd_take) {
 
 // ---- its channel
 
-// Who speaks on a channel of this kind; the argument of its functions is the struct primary_worker.
-static const struct worker_channel_events *const channel_events[LAUNCH_CHANNEL_COUNT] = {[LAUNCH_CHANNEL_NODE] = &node_events};
-
 static void open_channel(struct primary_worker *seen, int fd_take) {
     struct primary *primary = seen->primary;
     int slot = seen->worker->slot, type = SOCK_STREAM;
@@ -99,8 +96,7 @@ static void open_channel(struct primary_worker *seen, int fd_take) {
         if (seen->courier == NULL) log_error("worker %d: cannot watch its channel: out of memory", worker_number(seen->worker));
         return;
     }
-    seen->channel = worker_channel_open(primary->loop, kind, fd_take, seen->worker->record->token, &primary->channel_memory[slot],
-                                        channel_events[kind], seen);
+    seen->channel = worker_channel_open(primary->loop, fd_take, seen->worker->record->token, &primary->channel_memory[slot], &node_events, seen);
     node_begin(seen);
     if (seen->channel == NULL) log_error("worker %d: cannot watch its channel: out of memory", slot);
 }

@@ -20,13 +20,14 @@ sources() {
     multipart) echo "src/app/multipart_parse.c" ;;
     paths) echo "src/app/static_path.c src/app/url.c src/app/range.c" ;;
     node_ipc) echo "src/wire/node_ipc.c src/primary/worker_channel.c src/base/buf.c src/base/fd.c -Isrc/primary -luv -ljansson" ;;
+    message) echo "src/wire/message.c src/base/fd.c" ;;
     plan) echo "src/wire/plan.c src/base/fd.c" ;;
     esac
 }
 
 fuzz() {
     dictionary=; seeds=
-    [ "$1" = plan ] || [ "$1" = node_ipc ] || dictionary=-dict=tests/fuzz/http.dict
+    [ "$1" = plan ] || [ "$1" = node_ipc ] || [ "$1" = message ] || dictionary=-dict=tests/fuzz/http.dict
     [ -d "tests/fuzz/seeds/$1" ] && seeds=tests/fuzz/seeds/$1
     # shellcheck disable=SC2046,SC2086  # lists of words
     clang $flags tests/fuzz/fuzz_$1.c $(sources $1) -o $out/$1 || return 1
@@ -38,7 +39,7 @@ fuzz() {
     return $status
 }
 
-for target in ${@:-h1_parse cookies router multipart paths plan node_ipc}; do
+for target in ${@:-h1_parse cookies router multipart paths plan node_ipc message}; do
     echo "== $target, $seconds s"
     if fuzz $target; then
         cases="$cases<testcase classname=\"fuzz\" name=\"$target\"/>"

@@ -87,7 +87,7 @@ static void nulls_primary(int argc, char **argv) {
     pando_on_fork(NULL, NULL, NULL);
     pando_on_exit(NULL, NULL, NULL);
     CHECK_INT(pando_worker_id(NULL), 0);
-    CHECK_INT(pando_worker_pid(NULL), -1);
+    CHECK_INT(pando_worker_pid(NULL), 0);
     CHECK_INT(pando_worker_slot(NULL), -1);
     CHECK_INT(pando_worker_state(NULL), PANDO_WORKER_DEAD);
     CHECK(!pando_worker_is_connected(NULL) && pando_worker_is_dead(NULL));
