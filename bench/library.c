@@ -17,8 +17,10 @@ static long came;
 
 static void on_worker_message(pando_self *self, struct pando_message *got, void *arg) {
     (void)arg;
-    if (echoes) pando_self_send(self, got->data.data, got->data.len, -1);
-    else if (++came == MESSAGES) pando_self_send(self, "all", 3, -1);
+    if (echoes)
+        pando_self_send(self, got->data.data, got->data.len, -1);
+    else if (++came == MESSAGES)
+        pando_self_send(self, "all", 3, -1);
 }
 
 static long pushed;
@@ -72,8 +74,10 @@ static void on_message(pando_cluster *cluster, pando_worker *from, struct pando_
     (void)cluster, (void)got, (void)arg;
     if (strcmp(now.what, "echo") == 0) {
         now.sample[now.samples++] = pando_now_ns() - now.begun_ns;
-        if (now.samples < ROUND_TRIPS) round_trip(from);
-        else pando_worker_kill(from, 9);
+        if (now.samples < ROUND_TRIPS)
+            round_trip(from);
+        else
+            pando_worker_kill(from, 9);
     } else if (strcmp(now.what, "count") == 0 || ++now.came == MESSAGES) {
         now.ended_ns = pando_now_ns();
         pando_worker_kill(from, 9);

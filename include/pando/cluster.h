@@ -36,12 +36,12 @@ PANDO_API int pando_available_cpus(void);
 
 // ---- settings
 
-// Who gets the next connection. Only the kernel's steering (pando info) can take exact turns: where it is not to be had, the first fork under
-// PANDO_SCHED_RR fails with -ENOTSUP and says why.
+// Who gets the next connection. Only the kernel's steering (pando info) can take exact turns: where it is not to be had, the first fork
+// under PANDO_SCHED_RR fails with -ENOTSUP and says why.
 enum pando_policy {
-    PANDO_SCHED_AUTO,    // the environment's NODE_CLUSTER_SCHED_POLICY or PANDO_POLICY; else fewest waiting, fewest open, in turn
-    PANDO_SCHED_NONE,    // whoever takes it first
-    PANDO_SCHED_RR,      // in turn
+    PANDO_SCHED_AUTO,  // the environment's NODE_CLUSTER_SCHED_POLICY or PANDO_POLICY; else fewest waiting, fewest open, in turn
+    PANDO_SCHED_NONE,  // whoever takes it first
+    PANDO_SCHED_RR,    // in turn
     PANDO_SCHED_RANDOM,
     PANDO_SCHED_STICKY,  // by the client's address
 };
@@ -61,13 +61,13 @@ struct pando_stdio {
 
 // What later forks start. pando_setup changes what is set here (not NULL, not 0) and leaves the rest as it was.
 struct pando_settings {
-    const char *exec;    // path, or name in PATH; at first this program's own executable
-    char *const *args;   // without argv[0], NULL-terminated; at first this program's own
-    const char *cwd;     // at first the primary's
-    bool set_user;       // `uid`, `gid` are set; the supplementary groups are dropped
+    const char *exec;   // path, or name in PATH; at first this program's own executable
+    char *const *args;  // without argv[0], NULL-terminated; at first this program's own
+    const char *cwd;    // at first the primary's
+    bool set_user;      // `uid`, `gid` are set; the supplementary groups are dropped
     uid_t uid;
     gid_t gid;
-    bool silent;         // 1 and 2 are pipes, as far as `stdio` does not say otherwise
+    bool silent;  // 1 and 2 are pipes, as far as `stdio` does not say otherwise
     struct pando_stdio stdio[PANDO_STDIO_COUNT];
 };
 
@@ -84,8 +84,8 @@ typedef struct pando_cluster_options {
     const char *keeper;          // path of pando-keeper; NULL: $PANDO_KEEPER, beside this library, where it was installed, in PATH
     uint32_t ready_timeout_ms;   // 0: 60 s. A worker that has not listened by then counts as ready; with pando_cluster_serve it is logged
     // For pando_cluster_serve alone:
-    int workers;               // 0: one a processor
-    uint32_t kill_timeout_ms;  // 0: 30 s. A worker that is to finish is killed then
+    int workers;                                      // 0: one a processor
+    uint32_t kill_timeout_ms;                         // 0: 30 s. A worker that is to finish is killed then
     int (*worker)(int argc, char **argv, void *arg);  // what a worker does; NULL: pando_cluster_serve is only called in the primary
     void *arg;
 } pando_cluster_options;
@@ -116,8 +116,8 @@ PANDO_API const struct pando_settings *pando_cluster_settings(const pando_cluste
 PANDO_API int pando_set_policy(pando_cluster *cluster, enum pando_policy policy);             // -EBUSY after the first fork
 PANDO_API enum pando_policy pando_cluster_policy(const pando_cluster *cluster);
 
-// A new worker: settings, and "NAME=VALUE" pairs on top of the environment (NULL-terminated; NULL: none). NULL when it could not be started:
-// pando_cluster_error says why, and so does the event failure.
+// A new worker: settings, and "NAME=VALUE" pairs on top of the environment (NULL-terminated; NULL: none). NULL when it could not be
+// started: pando_cluster_error says why, and so does the event failure.
 PANDO_API pando_worker *pando_fork(pando_cluster *cluster, char *const *env);
 PANDO_API pando_worker *pando_worker_get(const pando_cluster *cluster, uint64_t id);  // NULL: gone, or never was
 // All workers by rising id: NULL begins. In between any of them may leave.
@@ -148,7 +148,8 @@ typedef void (*pando_failure_fn)(pando_cluster *cluster, pando_worker *worker, c
 // disconnect and exit in either order.
 PANDO_API void pando_on_setup(pando_cluster *cluster, pando_settings_fn fn, void *arg);
 PANDO_API void pando_on_fork(pando_cluster *cluster, pando_worker_fn fn, void *arg);
-PANDO_API void pando_on_online(pando_cluster *cluster, pando_worker_fn fn, void *arg);  // it runs; only programs linked with libpando say so
+PANDO_API void pando_on_online(pando_cluster *cluster, pando_worker_fn fn,
+                               void *arg);  // it runs; only programs linked with libpando say so
 PANDO_API void pando_on_listening(pando_cluster *cluster, pando_listening_fn fn, void *arg);
 PANDO_API void pando_on_message(pando_cluster *cluster, pando_message_fn fn, void *arg);
 PANDO_API void pando_on_disconnect(pando_cluster *cluster, pando_worker_fn fn, void *arg);  // its channel is closed
@@ -195,9 +196,9 @@ PANDO_API void *pando_worker_data(const pando_worker *worker);
 PANDO_API pando_worker *pando_worker_hold(pando_worker *worker);  // it is valid until released; returns it
 PANDO_API void pando_worker_release(pando_worker *worker);
 
-// With a duplicate of `fd` (-1: none). 0; 1: taken, but hold back until writable (more than 128 KiB wait); -EAGAIN: not taken, the queue is full;
-// -EMSGSIZE: over the limit; -EPIPE: it is dead or disconnected; -EMFILE: no descriptor left to hold `fd` by. What is sent leaves together
-// when the loop comes to wait.
+// With a duplicate of `fd` (-1: none). 0; 1: taken, but hold back until writable (more than 128 KiB wait); -EAGAIN: not taken, the queue is
+// full; -EMSGSIZE: over the limit; -EPIPE: it is dead or disconnected; -EMFILE: no descriptor left to hold `fd` by. What is sent leaves
+// together when the loop comes to wait.
 PANDO_API int pando_worker_send(pando_worker *worker, const void *data, size_t len, int fd);
 PANDO_API int pando_worker_send_json(pando_worker *worker, const struct json_t *json, int fd);  // borrowed. -EINVAL: not serialisable
 // The same message to all connected workers but `except` (may be NULL): how many took it.
@@ -205,8 +206,9 @@ PANDO_API size_t pando_broadcast(pando_cluster *cluster, const pando_worker *exc
 // Reads no more messages of this worker for now; once its queue is full, its sends say so.
 PANDO_API int pando_worker_pause(pando_worker *worker, bool pause);
 
-// Gets no more connections; finishes those it has; then its channel closes and, with nothing left to do, it ends. A program that never opened
-// its channel is told by TERM once it has no connection. exited_after_disconnect is yes from now on, and it is no longer among the workers.
+// Gets no more connections; finishes those it has; then its channel closes and, with nothing left to do, it ends. A program that never
+// opened its channel is told by TERM once it has no connection. exited_after_disconnect is yes from now on, and it is no longer among the
+// workers.
 PANDO_API int pando_worker_disconnect(pando_worker *worker);
 PANDO_API int pando_worker_kill(pando_worker *worker, int signal);  // 0: TERM. -ESRCH: dead already
 

@@ -14,23 +14,24 @@ extern "C" {
 
 struct uv_loop_s;
 struct json_t;
-struct pando_server;  // of <pando/http.h>
+struct pando_server;                   // of <pando/http.h>
 typedef struct pando_self pando_self;  // this process as a worker
 
 // In the program's main file, at file scope: `PANDO_WORKER_UNFILTERED;`. Pando then starts it without the seccomp filter that
-// sees bind(2) and listen(2), and the program asks for its sockets by pando_self_listen or pando_self_serve. It is a note in the executable:
-// it holds for whoever starts it, from its first instruction on.
-#define PANDO_WORKER_UNFILTERED                                                                                         \
-    __asm__(".pushsection .note.pando,\"a\",%note\n\t.balign 4\n\t.long 6\n\t.long 4\n\t.long 1\n\t.asciz \"Pando\"\n\t" \
-            ".balign 4\n\t.long 1\n\t.popsection")
+// sees bind(2) and listen(2), and the program asks for its sockets by pando_self_listen or pando_self_serve. It is a note in the
+// executable: it holds for whoever starts it, from its first instruction on.
+#define PANDO_WORKER_UNFILTERED                                                                                      \
+    __asm__(                                                                                                         \
+        ".pushsection .note.pando,\"a\",%note\n\t.balign 4\n\t.long 6\n\t.long 4\n\t.long 1\n\t.asciz \"Pando\"\n\t" \
+        ".balign 4\n\t.long 1\n\t.popsection")
 
 // From the environment. Thread-safe as long as nobody changes that.
-PANDO_API bool pando_is_primary(void);          // nobody's worker: started by hand
-PANDO_API bool pando_is_worker(void);           // of a cluster, or of `pando run`
-PANDO_API int pando_self_slot(void);            // its fixed place, 0 to count-1; a successor has the same. -1: no worker
-PANDO_API int pando_self_count(void);           // how many workers there were to be when it was started; 0: no worker
-PANDO_API uint32_t pando_self_generation(void); // 1, then one more with each reload; 0: no worker
-PANDO_API uint64_t pando_self_id(void);         // pando_worker_id in the primary; 0: no worker of <pando/cluster.h>
+PANDO_API bool pando_is_primary(void);           // nobody's worker: started by hand
+PANDO_API bool pando_is_worker(void);            // of a cluster, or of `pando run`
+PANDO_API int pando_self_slot(void);             // its fixed place, 0 to count-1; a successor has the same. -1: no worker
+PANDO_API int pando_self_count(void);            // how many workers there were to be when it was started; 0: no worker
+PANDO_API uint32_t pando_self_generation(void);  // 1, then one more with each reload; 0: no worker
+PANDO_API uint64_t pando_self_id(void);          // pando_worker_id in the primary; 0: no worker of <pando/cluster.h>
 
 // A message, valid while the callback runs. The descriptor is closed afterwards unless taken.
 struct pando_message {

@@ -36,7 +36,8 @@ static int check_options(const pando_cluster_options *options, struct pando_erro
     if (pando_is_worker()) return error_say(error, EPERM, "make a cluster: this process is itself a worker, and only a primary forks");
     if (options->max_message_bytes > MESSAGE_BYTES_MAX)
         return error_say(error, EINVAL, "make a cluster: max_message_bytes is at most %d", MESSAGE_BYTES_MAX);
-    if ((unsigned)options->policy > PANDO_SCHED_STICKY) return error_say(error, EINVAL, "make a cluster: no such policy: %d", options->policy);
+    if ((unsigned)options->policy > PANDO_SCHED_STICKY)
+        return error_say(error, EINVAL, "make a cluster: no such policy: %d", options->policy);
     if (options->workers < 0 || options->workers > LAUNCH_WORKERS_MAX)
         return error_say(error, EINVAL, "make a cluster: workers: give 0 to %d", LAUNCH_WORKERS_MAX);
     return 0;
@@ -56,7 +57,8 @@ static int make(pando_cluster *cluster, struct pando_error *error) {
     const pando_cluster_options *options = &cluster->options;
     settings_init(&cluster->settings, options->argc, options->argv);
     if (settings_merge(&cluster->settings, &options->settings) != 0) return error_set(error, ENOMEM, "make a cluster");
-    if (options->keeper != NULL && (cluster->keeper_path = strdup(options->keeper)) == NULL) return error_set(error, ENOMEM, "make a cluster");
+    if (options->keeper != NULL && (cluster->keeper_path = strdup(options->keeper)) == NULL)
+        return error_set(error, ENOMEM, "make a cluster");
     int r = choose_loop(cluster);
     if (r != 0) return error_set(error, -r, "make a cluster: open its loop");
     uv_idle_init(cluster->primary.loop, &cluster->pending);
@@ -128,7 +130,9 @@ void pando_cluster_free(pando_cluster *cluster) {
     if (own) finish_own_loop(cluster);
 }
 
-struct uv_loop_s *pando_cluster_loop(pando_cluster *cluster) { return cluster != NULL ? cluster->primary.loop : NULL; }
+struct uv_loop_s *pando_cluster_loop(pando_cluster *cluster) {
+    return cluster != NULL ? cluster->primary.loop : NULL;
+}
 const struct pando_error *pando_cluster_error(const pando_cluster *cluster) { return cluster != NULL ? &cluster->error : NULL; }
 
 // ---- settings
@@ -199,11 +203,11 @@ int pando_disconnect(pando_cluster *cluster, pando_cluster_fn done, void *arg) {
 
 // ---- events
 
-#define ON(event, type)                                                          \
-    void pando_on_##event(pando_cluster *cluster, type fn, void *arg) {          \
-        if (cluster == NULL) return;                                             \
-        cluster->on_##event.fn = fn;                                             \
-        cluster->on_##event.arg = arg;                                           \
+#define ON(event, type)                                                 \
+    void pando_on_##event(pando_cluster *cluster, type fn, void *arg) { \
+        if (cluster == NULL) return;                                    \
+        cluster->on_##event.fn = fn;                                    \
+        cluster->on_##event.arg = arg;                                  \
     }
 
 ON(setup, pando_settings_fn)

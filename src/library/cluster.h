@@ -10,7 +10,17 @@
 #include "list.h"
 #include "primary.h"
 
-enum event_kind { EVENT_SETUP, EVENT_FORK, EVENT_ONLINE, EVENT_LISTENING, EVENT_MESSAGE, EVENT_DISCONNECT, EVENT_EXIT, EVENT_FAILURE, EVENT_WRITABLE };
+enum event_kind {
+    EVENT_SETUP,
+    EVENT_FORK,
+    EVENT_ONLINE,
+    EVENT_LISTENING,
+    EVENT_MESSAGE,
+    EVENT_DISCONNECT,
+    EVENT_EXIT,
+    EVENT_FAILURE,
+    EVENT_WRITABLE
+};
 
 struct event {
     struct event *next;
@@ -31,16 +41,16 @@ struct event {
 };
 
 struct pando_worker {
-    pando_cluster *cluster;        // borrowed; NULL once that is freed
-    struct primary_worker *seen;   // borrowed; NULL once the process has ended
-    struct list_node link;         // cluster.workers, until both disconnect and exit are told
+    pando_cluster *cluster;       // borrowed; NULL once that is freed
+    struct primary_worker *seen;  // borrowed; NULL once the process has ended
+    struct list_node link;        // cluster.workers, until both disconnect and exit are told
     uint64_t id;
     pid_t pid;
     int slot, number, holds;
     enum pando_worker_state state;
     enum pando_voluntary voluntary;
-    bool listed;                // pando_worker_get and _next know it
-    bool connected, dead;       // as the engine has seen; the events may still be to come
+    bool listed;           // pando_worker_get and _next know it
+    bool connected, dead;  // as the engine has seen; the events may still be to come
     bool told_disconnect, told_exit;
     int stdio[PANDO_STDIO_COUNT];  // owned; -1 = none
     struct pando_worker_events events;
@@ -54,10 +64,10 @@ struct settings {
     char **args;                // owned
 };
 
-#define CALLBACK(type)   \
-    struct {             \
-        type fn;         \
-        void *arg;       \
+#define CALLBACK(type) \
+    struct {           \
+        type fn;       \
+        void *arg;     \
     }
 
 struct pando_cluster {
@@ -69,24 +79,24 @@ struct pando_cluster {
     enum pando_policy policy;
     char *keeper_path;  // owned
     uv_process_t keeper;
-    bool keeper_used;   // the handle is open
+    bool keeper_used;  // the handle is open
     struct pool_given given;
-    int near[PANDO_STDIO_COUNT];  // owned: of the worker that is being started
-    pando_worker *started;        // borrowed: the one that was started last
+    int near[PANDO_STDIO_COUNT];                // owned: of the worker that is being started
+    pando_worker *started;                      // borrowed: the one that was started last
     pando_worker *by_slot[LAUNCH_WORKERS_MAX];  // borrowed
     struct list_node workers;
     int alive;
     uv_idle_t pending;  // runs while events wait
     struct event *first, **last;
-    int depth;        // of callbacks
-    bool in_engine;   // what happens now is told later
-    bool freed;       // as soon as no callback runs
-    bool closed;      // its handles are closing
-    bool running;     // in pando_cluster_run, on its own loop
-    int closing;      // handles that have to close before it is gone
-    bool finished;    // pando_cluster_serve: all has ended
-    bool failed;      // something nobody was told of
-    int exit_code;    // of pando_cluster_serve
+    int depth;       // of callbacks
+    bool in_engine;  // what happens now is told later
+    bool freed;      // as soon as no callback runs
+    bool closed;     // its handles are closing
+    bool running;    // in pando_cluster_run, on its own loop
+    int closing;     // handles that have to close before it is gone
+    bool finished;   // pando_cluster_serve: all has ended
+    bool failed;     // something nobody was told of
+    int exit_code;   // of pando_cluster_serve
     uv_signal_t signals[3];
     struct pando_error error;
     pando_cluster_fn on_gone;  // of pando_disconnect
@@ -122,7 +132,7 @@ void worker_forget(pando_worker *worker);  // the cluster is freed
 // settings.c
 void settings_init(struct settings *settings, int argc, char **argv);
 void settings_deinit(struct settings *settings);
-int settings_merge(struct settings *settings, const struct pando_settings *with);           // 0 or -ENOMEM
+int settings_merge(struct settings *settings, const struct pando_settings *with);  // 0 or -ENOMEM
 int settings_apply(const pando_cluster *cluster, struct launch *launch, struct pando_error *error);
 int settings_open_stdio(pando_cluster *cluster, int opened[PANDO_STDIO_COUNT], struct pando_error *error);
 

@@ -22,9 +22,7 @@
 #include "turn.h"
 #include "watches.h"
 
-static pando_worker *worker_of(const struct primary_worker *seen) {
-    return cluster_of(seen->primary)->by_slot[seen->worker->slot];
-}
+static pando_worker *worker_of(const struct primary_worker *seen) { return cluster_of(seen->primary)->by_slot[seen->worker->slot]; }
 
 // A keeper that is gone tells nothing any more: then the timer looks who still lives.
 void engine_update_ref(pando_cluster *cluster) {

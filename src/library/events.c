@@ -56,8 +56,10 @@ static void tell_worker(pando_cluster *cluster, pando_worker *worker, pando_work
 }
 
 static void tell_listening(pando_cluster *cluster, pando_worker *worker, const struct event *event) {
-    struct pando_listening at = {
-        .text = event->listening.text, .address = event->listening.address, .port = event->listening.port, .family = event->listening.family};
+    struct pando_listening at = {.text = event->listening.text,
+                                 .address = event->listening.address,
+                                 .port = event->listening.port,
+                                 .family = event->listening.family};
     if (worker->state < PANDO_WORKER_LISTENING) worker->state = PANDO_WORKER_LISTENING;
     if (worker->events.on_listening != NULL) worker->events.on_listening(cluster, worker, &at, worker->events_arg);
     if (cluster->on_listening.fn != NULL && !cluster->freed) cluster->on_listening.fn(cluster, worker, &at, cluster->on_listening.arg);
@@ -118,7 +120,9 @@ static void dispatch(pando_cluster *cluster, struct event *event) {
         case EVENT_DISCONNECT: tell_disconnect(cluster, worker); break;
         case EVENT_EXIT: tell_exit(cluster, worker, event->exit.code, event->exit.signal); break;
         case EVENT_FAILURE: tell_failure(cluster, worker, &event->failure); break;
-        case EVENT_WRITABLE: tell_worker(cluster, worker, worker->events.on_writable, cluster->on_writable.fn, cluster->on_writable.arg); break;
+        case EVENT_WRITABLE:
+            tell_worker(cluster, worker, worker->events.on_writable, cluster->on_writable.fn, cluster->on_writable.arg);
+            break;
     }
 }
 

@@ -50,9 +50,10 @@ static int find(const pando_cluster *cluster, char *out, size_t size, struct pan
     }
     if (beside(out, size) || (snprintf(out, size, "%s/%s", PANDO_BINDIR, keeper_name) < (int)size && is_there(out)) || in_path(out, size))
         return 0;
-    return error_say(error, ENOENT,
-                     "start the cluster: %s is neither beside libpando, nor in %s, nor in PATH: install it there, or name it by PANDO_KEEPER",
-                     keeper_name, PANDO_BINDIR);
+    return error_say(
+        error, ENOENT,
+        "start the cluster: %s is neither beside libpando, nor in %s, nor in PATH: install it there, or name it by PANDO_KEEPER",
+        keeper_name, PANDO_BINDIR);
 }
 
 // A session of its own: the terminal's signals are for the program.

@@ -117,8 +117,10 @@ static int listen_asked(pando_self *self, const struct wanted *wanted) {
 static int listen_on_number(pando_self *self, const char *text, struct pando_error *error) {
     long number;
     struct message_listen listen = {0};
-    if (str_parse_number(text + 3, 0, INT32_MAX, &number) != 0) return error_say(error, EINVAL, "listen on %s: give a number after fd:", text);
-    if (self == NULL || self->channel == NULL) return error_say(error, ENOTCONN, "listen on %s: there is no primary that could have it", text);
+    if (str_parse_number(text + 3, 0, INT32_MAX, &number) != 0)
+        return error_say(error, EINVAL, "listen on %s: give a number after fd:", text);
+    if (self == NULL || self->channel == NULL)
+        return error_say(error, ENOTCONN, "listen on %s: there is no primary that could have it", text);
     listen.fd = (int32_t)number;
     int fd = self_ask(self, &listen, sizeof listen);
     return fd >= 0 ? fd : error_set(error, -fd, "listen on the primary's descriptor %ld", number);

@@ -83,8 +83,10 @@ void pando_self_disconnect(pando_self *self) {
         return;
     }
     self->leaving = true;
-    if (message_channel_put(self->channel, MESSAGE_LEAVING, 0, NULL, 0, -1) < 0) end_when_written(self);
-    else self_update(self);
+    if (message_channel_put(self->channel, MESSAGE_LEAVING, 0, NULL, 0, -1) < 0)
+        end_when_written(self);
+    else
+        self_update(self);
 }
 
 const struct member_finisher *member_finisher(const pando_self *self) { return &self->finisher; }

@@ -22,8 +22,8 @@ struct pando_self {
     bool ending;       // the channel is closed as soon as all is written
     bool held_back;    // a send was told to hold back
     bool freed;
-    uint16_t asked;             // numbers of LISTEN
-    uint32_t zero_count;        // listens on port 0 so far
+    uint16_t asked;                  // numbers of LISTEN
+    uint32_t zero_count;             // listens on port 0 so far
     struct kept *kept, **kept_last;  // owned; arrived while an answer was waited for
     size_t kept_bytes;
     // The answer that is being waited for.

@@ -34,14 +34,14 @@ static bool notes_have(const char *notes, size_t len, const char *owner, uint32_
     return false;
 }
 
-static bool segment_has(int fd, const ElfW(Phdr) *segment, const char *owner, uint32_t type) {
+static bool segment_has(int fd, const ElfW(Phdr) * segment, const char *owner, uint32_t type) {
     char notes[NOTES_BYTES_MAX];
     if (segment->p_type != PT_NOTE || segment->p_filesz > sizeof notes) return false;
     ssize_t n = pread(fd, notes, segment->p_filesz, (off_t)segment->p_offset);
     return n == (ssize_t)segment->p_filesz && notes_have(notes, (size_t)n, owner, type);
 }
 
-static bool is_of_this_machine(const ElfW(Ehdr) *header) {
+static bool is_of_this_machine(const ElfW(Ehdr) * header) {
     return memcmp(header->e_ident, ELFMAG, SELFMAG) == 0 && header->e_ident[EI_CLASS] == own_class &&
            header->e_phentsize == sizeof(ElfW(Phdr)) && header->e_phnum <= PROGRAM_HEADERS_MAX;
 }

@@ -11,11 +11,11 @@
 enum { LAST_READS = 64 };
 
 struct courier {
-    struct primary_worker *seen;  // borrowed; NULL once the worker has ended
+    struct primary_worker *seen;      // borrowed; NULL once the worker has ended
     struct message_channel *channel;  // owned; NULL = closed
     uv_poll_t poll;
     struct list_node unsent;  // primary.unsent
-    bool drained;  // it was told to finish
+    bool drained;             // it was told to finish
     bool paused;
     bool blocked;    // the worker has to read before more can be written
     bool held_back;  // somebody waits for on_writable

@@ -14,7 +14,7 @@
 enum {
     PACKET_BYTES = 64 * 1024,
     BUFFER_OVERHEAD = 4096,  // of a packet in a socket's buffer
-    CONTROL_LEN_MAX = 256,     // of frames that are no user's message
+    CONTROL_LEN_MAX = 256,   // of frames that are no user's message
     PACKETS_A_TURN = 16,
     LEAVING_FD_MAX = 64,
     SCM_FD_MAX = 253,  // what a hostile peer may send at once
@@ -47,7 +47,7 @@ struct message_channel {
     struct leaving_fd leaving[LEAVING_FD_MAX];
     size_t leaving_len;
     size_t packet_bytes;  // so much is sent together; a longer frame goes alone
-    bool broken;  // writing is over: the peer is gone
+    bool broken;          // writing is over: the peer is gone
     bool closed;
     int depth;  // of on_message
 };

@@ -13,10 +13,10 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define MESSAGE_BYTES_DEFAULT (64 * 1024)      // of one message, unless the user says otherwise
-#define MESSAGE_BYTES_MAX (256 * 1024)         // what the user may say: a packet has to fit into a socket's buffer
-#define MESSAGE_QUEUE_DEFAULT (1024 * 1024)    // what waits for one peer
-#define MESSAGE_HIGH_WATER (128 * 1024)        // from here on the sender is told to hold back, as in Node
+#define MESSAGE_BYTES_DEFAULT (64 * 1024)    // of one message, unless the user says otherwise
+#define MESSAGE_BYTES_MAX (256 * 1024)       // what the user may say: a packet has to fit into a socket's buffer
+#define MESSAGE_QUEUE_DEFAULT (1024 * 1024)  // what waits for one peer
+#define MESSAGE_HIGH_WATER (128 * 1024)      // from here on the sender is told to hold back, as in Node
 
 enum message_kind {
     // worker to primary
@@ -37,9 +37,9 @@ enum message_kind {
 
 // What a worker wants to listen on. A TCP or unix address, or, with len 0, the primary's own descriptor `fd`.
 struct message_listen {
-    int32_t backlog;   // 0: the system's limit
-    int32_t fd;        // with len 0
-    uint32_t index;    // port 0: the worker's how-manieth such call; the same one in each worker gets the same port
+    int32_t backlog;  // 0: the system's limit
+    int32_t fd;       // with len 0
+    uint32_t index;   // port 0: the worker's how-manieth such call; the same one in each worker gets the same port
     uint8_t v6only;
     uint8_t reserved;
     uint16_t len;

@@ -43,7 +43,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     int pair[2];
     struct reader reader = {0};
     if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) != 0) abort();
-    reader.channel = message_channel_open(pair[0], &(struct message_channel_options){.message_max = 300, .on_message = on_message, .arg = &reader});
+    reader.channel =
+        message_channel_open(pair[0], &(struct message_channel_options){.message_max = 300, .on_message = on_message, .arg = &reader});
     int r = 1;
     for (size_t at = 0; at < size && r == 1;) {
         size_t len = data[at++];

@@ -15,5 +15,6 @@ static int serve(int argc, char **argv, void *arg) {
 }
 
 int main(int argc, char **argv) {
-    return pando_cluster_serve(&(pando_cluster_options){.argc = argc, .argv = argv, .worker = serve, .workers = argc > 2 ? atoi(argv[2]) : 0});
+    return pando_cluster_serve(
+        &(pando_cluster_options){.argc = argc, .argv = argv, .worker = serve, .workers = argc > 2 ? atoi(argv[2]) : 0});
 }

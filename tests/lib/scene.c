@@ -203,8 +203,10 @@ static const struct scene *find(const char *name) {
                {scenes_settings, scenes_settings_count}, {scenes_bad_input, scenes_bad_input_count}};
     for (size_t t = 0; t < SCENE_COUNT(all); t++)
         for (size_t i = 0; i < all[t].count; i++) {
-            if (name == NULL) puts(all[t].table[i].name);
-            else if (strcmp(all[t].table[i].name, name) == 0) return &all[t].table[i];
+            if (name == NULL)
+                puts(all[t].table[i].name);
+            else if (strcmp(all[t].table[i].name, name) == 0)
+                return &all[t].table[i];
         }
     return NULL;
 }

@@ -16,19 +16,19 @@ struct scene {
 
 // Prints and ends this process, and with it the cluster.
 void scene_fail(const char *file, int line, const char *format, ...) __attribute__((noreturn, format(printf, 3, 4)));
-#define CHECK(truth)                                               \
-    do {                                                           \
+#define CHECK(truth)                                                \
+    do {                                                            \
         if (!(truth)) scene_fail(__FILE__, __LINE__, "%s", #truth); \
     } while (0)
-#define CHECK_INT(got, wanted)                                                                                                   \
-    do {                                                                                                                         \
-        long long got_ = (long long)(got), wanted_ = (long long)(wanted);                                                        \
+#define CHECK_INT(got, wanted)                                                                                                    \
+    do {                                                                                                                          \
+        long long got_ = (long long)(got), wanted_ = (long long)(wanted);                                                         \
         if (got_ != wanted_) scene_fail(__FILE__, __LINE__, "%s is %lld, and should be %s (%lld)", #got, got_, #wanted, wanted_); \
     } while (0)
-#define CHECK_TEXT(got, wanted)                                                                                           \
-    do {                                                                                                                  \
-        const char *got_ = (got), *wanted_ = (wanted);                                                                    \
-        if (got_ == NULL || strcmp(got_, wanted_) != 0)                                                                   \
+#define CHECK_TEXT(got, wanted)                                                                                                  \
+    do {                                                                                                                         \
+        const char *got_ = (got), *wanted_ = (wanted);                                                                           \
+        if (got_ == NULL || strcmp(got_, wanted_) != 0)                                                                          \
             scene_fail(__FILE__, __LINE__, "%s is \"%s\", and should be \"%s\"", #got, got_ != NULL ? got_ : "(NULL)", wanted_); \
     } while (0)
 

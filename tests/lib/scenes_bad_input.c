@@ -164,11 +164,26 @@ static int bogus_worker(int argc, char **argv) {
     (void)argc, (void)argv;
     switch (getenv("SCENE_BOGUS")[0]) {
         case '0': send(CHANNEL, &frame, 3, 0); break;
-        case '1': frame.len = 100; send(CHANNEL, &frame, 20, 0); break;
-        case '2': frame.len = UINT32_MAX; send(CHANNEL, &frame, 20, 0); break;
-        case '3': frame.kind = 200; send(CHANNEL, &frame, 8, 0); break;
-        case '4': frame.flags = 0x80; send(CHANNEL, &frame, 8, 0); break;
-        case '5': memset(noise, 0xff, sizeof noise); send(CHANNEL, noise, sizeof noise, 0); break;
+        case '1':
+            frame.len = 100;
+            send(CHANNEL, &frame, 20, 0);
+            break;
+        case '2':
+            frame.len = UINT32_MAX;
+            send(CHANNEL, &frame, 20, 0);
+            break;
+        case '3':
+            frame.kind = 200;
+            send(CHANNEL, &frame, 8, 0);
+            break;
+        case '4':
+            frame.flags = 0x80;
+            send(CHANNEL, &frame, 8, 0);
+            break;
+        case '5':
+            memset(noise, 0xff, sizeof noise);
+            send(CHANNEL, noise, sizeof noise, 0);
+            break;
         default: return 1;
     }
     while (recv(CHANNEL, &byte, 1, 0) > 0) continue;  // until the primary has closed it

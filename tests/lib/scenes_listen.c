@@ -165,7 +165,9 @@ static void twice_primary(int argc, char **argv) {
     CHECK_INT(uv_loop_close(&loop), 0);
 }
 
-static int serve_or_errno(int argc, char **argv) { return getenv("SCENE_SECOND") != NULL ? exit_with_errno(argc, argv) : serve_pids(argc, argv); }
+static int serve_or_errno(int argc, char **argv) {
+    return getenv("SCENE_SECOND") != NULL ? exit_with_errno(argc, argv) : serve_pids(argc, argv);
+}
 
 // ---- listening-port: also for port 0 the event has the number; over the channel it is the same one in all workers
 
@@ -644,7 +646,8 @@ static int room_worker(int argc, char **argv) {
     struct pando_error error = {0};
     pando_self *self;
     (void)argc, (void)argv;
-    pando_server *server = pando_server_new(&(struct pando_server_options){.on_request = say_pid, .loop = loop, .max_connections = 1}, &error);
+    pando_server *server =
+        pando_server_new(&(struct pando_server_options){.on_request = say_pid, .loop = loop, .max_connections = 1}, &error);
     if (server == NULL || pando_self_open(&self, &(struct pando_self_options){.loop = loop}, &error) != 0) return 101;
     if (pando_self_serve(self, server, scene_address(), 60000, &error) != 0) return 102;
     pando_server_run(server, false);

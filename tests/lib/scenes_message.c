@@ -13,9 +13,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-static struct {
-    int exits, code, messages, own, writable;
-} seen;
+static struct { int exits, code, messages, own, writable; } seen;
 
 static void on_worker_exit(pando_cluster *cluster, pando_worker *worker, int code, int signo, void *arg) {
     (void)cluster, (void)worker, (void)arg;
@@ -108,7 +106,8 @@ static void message_primary(int argc, char **argv) {
 static void echo(pando_self *self, struct pando_message *message, void *arg) {
     (void)arg;
     json_t *json = message->is_json ? pando_message_json(message) : NULL;
-    int r = json != NULL ? pando_self_send_json(self, json, message->fd) : pando_self_send(self, message->data.data, message->data.len, message->fd);
+    int r = json != NULL ? pando_self_send_json(self, json, message->fd)
+                         : pando_self_send(self, message->data.data, message->data.len, message->fd);
     json_decref(json);
     if (r != 0) exit(110);
 }

@@ -170,7 +170,9 @@ static void user_primary(int argc, char **argv) {
     if (geteuid() != 0) scene_skip("only root can change the user");
     pando_cluster *cluster = watched(argc, argv);
     char *args[] = {"-c", "exit $(( $(id -u) == 65534 && $(id -g) == 65533 && $(id -G | wc -w) == 1 ))", NULL};
-    CHECK_INT(pando_setup(cluster, &(struct pando_settings){.exec = "sh", .args = args, .cwd = "/", .set_user = true, .uid = 65534, .gid = 65533}), 0);
+    CHECK_INT(pando_setup(cluster,
+                          &(struct pando_settings){.exec = "sh", .args = args, .cwd = "/", .set_user = true, .uid = 65534, .gid = 65533}),
+              0);
     CHECK(pando_fork(cluster, NULL) != NULL);
     end(cluster, 1, 1);
 }

@@ -77,10 +77,10 @@ static void sizes_in_the_file_are_not_believed(void **state) {
         file.segment.p_filesz = wrong[i];
         if (wrong[i] != 64) assert_false(has_note(&file, sizeof file));
         file = good_file();
-        file.segment.p_offset = (ElfW(Off))-1 - wrong[i];
+        file.segment.p_offset = (ElfW(Off)) - 1 - wrong[i];
         assert_false(has_note(&file, sizeof file));
         file = good_file();
-        file.header.e_phoff = (ElfW(Off))-1 - wrong[i];
+        file.header.e_phoff = (ElfW(Off)) - 1 - wrong[i];
         assert_false(has_note(&file, sizeof file));
     }
     file = good_file();

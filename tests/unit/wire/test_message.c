@@ -19,7 +19,7 @@
 
 struct end {
     struct message_channel *channel;
-    int raw;  // of the other end, for what an honest one never sends
+    int raw;       // of the other end, for what an honest one never sends
     char got[64];  // kinds, or first bytes
     size_t len, bytes;
     int fd;
@@ -221,15 +221,15 @@ static void what_is_no_frame_is_refused(void **state) {
         const char *bytes;
         size_t len;
     } cases[] = {
-        {"\x01\0\0\0\x09\0\0", 7},                      // less than a header
-        {"\x04\0\0\0\x09\0\0\0abc", 11},                // shorter than it says
-        {"\xff\xff\xff\xff\x09\0\0\0", 8},              // longer than anything may be
-        {"\0\0\x02\0\x09\0\0\0", 8},                    // longer than a message may be
-        {"\0\0\0\0\0\0\0\0", 8},                        // of no kind
-        {"\0\0\0\0\x63\0\0\0", 8},                      // of an unknown kind
-        {"\0\0\0\0\x09\x02\0\0", 8},                    // with an unknown flag
+        {"\x01\0\0\0\x09\0\0", 7},                          // less than a header
+        {"\x04\0\0\0\x09\0\0\0abc", 11},                    // shorter than it says
+        {"\xff\xff\xff\xff\x09\0\0\0", 8},                  // longer than anything may be
+        {"\0\0\x02\0\x09\0\0\0", 8},                        // longer than a message may be
+        {"\0\0\0\0\0\0\0\0", 8},                            // of no kind
+        {"\0\0\0\0\x63\0\0\0", 8},                          // of an unknown kind
+        {"\0\0\0\0\x09\x02\0\0", 8},                        // with an unknown flag
         {"\x01\0\0\0\x09\0\0\0x\0\0\0\0\x09\x01\0\0", 17},  // a descriptor that is not the first frame's
-        {"\x01\0\0\0\x09\0\0\0x?", 10},                 // something behind the last frame
+        {"\x01\0\0\0\x09\0\0\0x?", 10},                     // something behind the last frame
     };
     (void)state;
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
