@@ -15,9 +15,9 @@ MESON := $(PYTHON) /usr/bin/meson
 NINJA := /usr/bin/ninja
 PANDO := build/src/pando/pando
 
-REPORTS := build-asan/meson-logs/testlog.junit.xml build-asan/e2e.xml build/e2e.xml build-asan/http.xml build/http.xml build/koa.xml build/fuzz.xml
+REPORTS := build-asan/meson-logs/testlog.junit.xml build-asan/e2e.xml build/e2e.xml build-asan/http.xml build/http.xml build/koa.xml build/fuzz.xml build/install.xml
 
-.PHONY: all run test nightly unit e2e http fuzz bench deps install clean format
+.PHONY: all run test nightly unit e2e http installed fuzz bench deps install clean format
 
 all: build/build.ninja
 	@$(NINJA) -C build
@@ -47,6 +47,7 @@ test:
 	-@$(MAKE) --no-print-directory unit
 	-@$(MAKE) --no-print-directory e2e
 	-@$(MAKE) --no-print-directory http
+	-@$(MAKE) --no-print-directory installed
 	-@$(MAKE) --no-print-directory fuzz
 	@tools/summary $(REPORTS)
 
@@ -82,6 +83,11 @@ http: build/build.ninja build-asan/build.ninja
 	tests/koa/run.sh $(CURDIR)/build/tests/e2e_http/koa_cases --junitxml=$(CURDIR)/build/koa.xml || status=1; \
 	exit $$status
 
+# What `make install` puts in place, and programs that are built against that alone.
+installed: build/build.ninja
+	@$(NINJA) -C build
+	@PANDO_BUILD=$(CURDIR)/build $(PYTEST) -n 4 --junitxml=build/install.xml tests/install
+
 fuzz:
 	@tests/fuzz/run.sh $(if $(PANDO_NIGHTLY),300,5)
 
@@ -93,6 +99,7 @@ bench:
 	@$(PYTHON) bench/balance.py --build build-release
 	@build-release/bench/steering_cost || true
 	@$(PYTHON) bench/node_cluster.py --build build-release
+	@build-release/bench/library
 	@bench/http/all.sh build-release
 
 deps:
@@ -102,6 +109,7 @@ deps:
 install: all
 	@$(MESON) configure build --prefix=$(abspath $(PREFIX))
 	@$(if $(DESTDIR),DESTDIR=$(abspath $(DESTDIR))) $(MESON) install -C build
+	@[ -n "$(DESTDIR)" ] || PATH="$$PATH:/sbin:/usr/sbin" ldconfig 2>/dev/null || true
 
 build/build.ninja:
 	@tools/deps.sh run

@@ -9,7 +9,7 @@
 set -eu
 
 RUN="gcc libc6-dev meson ninja-build pkg-config libuv1-dev libseccomp-dev libjansson-dev libssl-dev libcmocka-dev clang libbpf-dev bpftool"
-TEST="python3 python3-pytest python3-pytest-xdist python3-uvicorn golang-go ruby ruby-webrick php-cli perl
+TEST="g++ groff-base python3 python3-pytest python3-pytest-xdist python3-uvicorn golang-go ruby ruby-webrick php-cli perl
       libhiredis-dev redis-server libpq-dev postgresql strace wrk slowhttptest libclang-rt-14-dev node-llhttp
       curl libcap2-bin util-linux iproute2 valgrind systemd"
 BENCH="python3 wrk nginx-light"

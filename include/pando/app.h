@@ -38,7 +38,7 @@ struct pando_app_options {
     struct pando_server_options server;  // on_request and arg are the app's
 };
 
-PANDO_API pando_app *pando_app_new(const struct pando_app_options *options);  // NULL options: all defaults; NULL: no memory
+PANDO_API pando_app *pando_app_new(const struct pando_app_options *options);  // NULL options: all defaults. NULL: no memory, or keys without OpenSSL (ENOENT)
 PANDO_API void pando_app_free(pando_app *app);
 
 // Appends middleware; `arg` is pando_arg(ctx) inside it. The macros pass the function's name on to error messages.

@@ -26,11 +26,12 @@ struct pando_server_options {
     pando_request_fn on_request;
     void *arg;
     struct uv_loop_s *loop;  // borrowed; NULL: the server has its own
-    // 0: the value of src/http/limits.h. Times in milliseconds, PANDO_NEVER: no time-out.
+    // 0: the value of src/http/http_limits.h. Times in milliseconds, PANDO_NEVER: no time-out.
     uint32_t max_header_bytes, max_header_count;
     uint64_t max_body_bytes;
     uint32_t headers_timeout_ms, request_timeout_ms, keep_alive_timeout_ms, handler_timeout_ms, stall_timeout_ms;
-    uint32_t max_requests_per_socket, max_connections, backlog;
+    uint32_t max_requests_per_socket, backlog;
+    uint32_t max_connections;  // one more is closed at once; with pando_self_serve it is left to the other workers
     bool refuse_underscore_names;  // Content_Length and the like: 400 instead of an unrelated field
     bool accept_connect;           // CONNECT reaches on_request (to be upgraded) instead of 501
 };

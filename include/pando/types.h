@@ -21,18 +21,23 @@ struct pando_str {
     const char *data;
     size_t len;
 };
+#ifdef __cplusplus
+#define PANDO_STR(literal) (pando_str{"" literal, sizeof(literal) - 1})
+#else
 #define PANDO_STR(literal) ((struct pando_str){"" literal, sizeof(literal) - 1})
+#endif
 
-static inline struct pando_str pando_str_of(const char *text) { return (struct pando_str){text, text ? strlen(text) : 0}; }
+static inline struct pando_str pando_str_of(const char *text) {
+    struct pando_str str = {text, text ? strlen(text) : 0};
+    return str;
+}
 static inline bool pando_str_is(struct pando_str a, struct pando_str b) { return a.len == b.len && !memcmp(a.data, b.data, a.len); }
 
-#ifndef PANDO_ERROR_TEXT_SIZE
 #define PANDO_ERROR_TEXT_SIZE 512
 struct pando_error {
     int code;                          // errno value, 0 when nothing failed
     char text[PANDO_ERROR_TEXT_SIZE];  // what was attempted, what happened, what to do
 };
-#endif
 
 PANDO_API uint64_t pando_now_ns(void);  // CLOCK_MONOTONIC
 

@@ -11,9 +11,12 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include <pando/worker.h>
+
+#include "hmac.h"
 #include "router.h"
 
-enum { STACK_BYTES = 256 * 1024, SIGNAL_STACK_BYTES = 64 * 1024 };
+enum { STACK_BYTES = 256 * 1024, SIGNAL_STACK_BYTES = 64 * 1024, DRAIN_MS = 30000 };
 
 // ---- a handler that overflows its stack: say whose, then die; the worker is replaced
 
@@ -52,6 +55,11 @@ static void watch_for_overflow(struct pando_app *app) {
 // ---- construction
 
 pando_app *pando_app_new(const struct pando_app_options *options) {
+    if (options && options->keys && *options->keys && !hmac_load()) {
+        fputs("pando: signed cookies need OpenSSL's libcrypto, which is not installed here\n", stderr);
+        errno = ENOENT;
+        return NULL;
+    }
     struct pando_app *app = calloc(1, sizeof *app);
     if (!app) return NULL;
     if (options) app->options = *options;
@@ -137,13 +145,17 @@ int pando_app_listen(pando_app *app, const char *address, struct pando_error *er
 
 int pando_app_main(pando_app *app, const char *address) {
     struct pando_error error = {0};
+    pando_self *self = NULL;
     if (!address) address = getenv("PORT");
     if (!address || !*address) address = "8080";
-    int result = pando_app_listen(app, address, &error);
+    pando_server *server = pando_app_server(app, &error);
+    int result = server ? pando_self_open(&self, &(struct pando_self_options){.loop = server->loop, .background = true}, &error) : -ENOMEM;
+    if (!result) result = pando_self_serve(self, server, address, DRAIN_MS, &error);
     if (result)
         fprintf(stderr, "pando: %s\n", error.text);
     else
         pando_server_run(app->server, true);
+    pando_self_close(self);
     pando_app_free(app);
     return result ? 1 : 0;
 }

@@ -6,23 +6,21 @@
 
 #include <errno.h>
 #include <stdio.h>
-#include <openssl/crypto.h>
-#include <openssl/evp.h>
-#include <openssl/hmac.h>
 #include <strings.h>
 #include <time.h>
 
-enum { DIGEST_BYTES = 32, SIGNATURE_CHARS = 43 };
+#include "hmac.h"
+
+enum { SIGNATURE_CHARS = 43 };
 
 static void sign(const char *key, const char *name, const char *value, char *out) {
     static const char alphabet[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
-    unsigned char digest[DIGEST_BYTES + 1] = {0};
-    unsigned len = 0;
+    unsigned char digest[HMAC_BYTES + 1] = {0};
     char text[8192];
     size_t n = (size_t)snprintf(text, sizeof text, "%s=%s", name, value);
-    HMAC(EVP_sha256(), key, (int)strlen(key), (const unsigned char *)text, n < sizeof text ? n : sizeof text - 1, digest, &len);
+    hmac_sha256(key, text, n < sizeof text ? n : sizeof text - 1, digest);
     for (unsigned bit = 0, i = 0; i < SIGNATURE_CHARS; i++, bit += 6) {
-        unsigned pair = (unsigned)digest[bit / 8] << 8 | digest[bit / 8 + 1 <= DIGEST_BYTES ? bit / 8 + 1 : DIGEST_BYTES];
+        unsigned pair = (unsigned)digest[bit / 8] << 8 | digest[bit / 8 + 1 <= HMAC_BYTES ? bit / 8 + 1 : HMAC_BYTES];
         out[i] = alphabet[pair >> (10 - bit % 8) & 63];
     }
     out[SIGNATURE_CHARS] = '\0';
@@ -65,7 +63,7 @@ const char *pando_cookie(pando_ctx *ctx, const char *name) {
     for (int i = 0; keys[i]; i++) {  // all of them, so that the time does not tell which
         char expected[SIGNATURE_CHARS + 1];
         sign(keys[i], name, value, expected);
-        if (strlen(signature) == SIGNATURE_CHARS && !CRYPTO_memcmp(signature, expected, SIGNATURE_CHARS) && match < 0) match = i;
+        if (strlen(signature) == SIGNATURE_CHARS && hmac_equal(signature, expected, SIGNATURE_CHARS) && match < 0) match = i;
     }
     if (match > 0) {
         char fresh[SIGNATURE_CHARS + 1];

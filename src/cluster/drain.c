@@ -25,6 +25,8 @@
 #define LOOK_AGAIN_NS (10 * CLOCK_MS)
 #define FREEZE_LOOK_NS (CLOCK_MS / 2)
 #define FREEZE_PATIENCE_NS (100 * CLOCK_MS)  // a thread in uninterruptible sleep does not stop: leave it alone for a while
+#define ENDS_ITSELF_LOOK_NS (100 * CLOCK_MS)  // a program that was told over the channel that it reads
+#define OPENING_NS (2 * CLOCK_S)  // so long a program that is linked with libpando has to begin reading its channel
 #define LAST_WORD_NS (5 * CLOCK_S)
 #define KEPT_LOOK_NS (100 * CLOCK_MS)
 #define HANDSHAKE_NS (3 * CLOCK_S)  // a handshake that takes longer has lost its first packets
@@ -165,6 +167,11 @@ static void look_frozen(struct pool *pool, struct worker *worker, uint64_t now_n
     }
 }
 
+// It may be about to read its channel, where it will find what it is to do: better than a signal.
+static bool may_open_yet(const struct record_worker *record, uint64_t now_ns) {
+    return record->online && !record->opened && record->first_listen_ns == 0 && now_ns - record->started_ns < OPENING_NS;
+}
+
 // While nobody is fit, connections go to any queue, that of a frozen worker included: they are for those that come.
 static void look_kept(struct pool *pool, struct worker *worker, uint64_t now_ns) {
     steer_move_queues(&pool->listeners, worker->slot);
@@ -184,8 +191,13 @@ void pool_drain_look(struct pool *pool, struct worker *worker, uint64_t now_ns) 
         log_info("worker %d (pid %d) still %s: told to stop, killed at the deadline", worker_number(worker), record->pid,
                  record->messaged ? "runs after its message" : "has connections");
         tell(pool, worker);
+    } else if (record->bid && record->opened) {
+        pool_thaw(pool, worker);
+        record->next_look_ns = now_ns + ENDS_ITSELF_LOOK_NS;
     } else if (record->messaged) {
         tell(pool, worker);
+    } else if (may_open_yet(record, now_ns)) {
+        record->next_look_ns = now_ns + LOOK_AGAIN_NS;
     } else if (record->frozen) {
         look_frozen(pool, worker, now_ns);
     } else if (cooperates || may_stop(pool, worker, now_ns)) {

@@ -14,6 +14,9 @@ struct environment {
     enum launch_channel channel;
     int channel_fd;  // with a channel: its number in the worker
     uint64_t node_id;  // of a worker of Node's cluster: never used twice; 0 = it is none
+    uint64_t channel_inode;
+    uint64_t id;             // of a worker that its program forked; 0 = none
+    char *const *on_top;     // more entries, which replace those of the same name; NULL = none
 };
 
 // A NULL-terminated heap array; free with environment_free. NULL when out of memory.

@@ -89,6 +89,10 @@ static void release(struct generation *generation) {
     *generation = (struct generation){.directory = -1, .program = -1};
 }
 
+void generations_deinit(struct generations *generations) {
+    for (int i = 0; i < RECORD_GENERATIONS; i++) release(&generations->at[i]);
+}
+
 int generations_add(struct generations *generations, struct launch *launch_take, int memfd, struct pando_error *error) {
     const struct launch *launch = launch_take != NULL ? launch_take : generations->first_launch;
     struct generation generation = {.launch = launch_take, .program = -1};

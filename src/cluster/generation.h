@@ -26,6 +26,7 @@ struct generations {
 };
 
 void generations_init(struct generations *generations, struct record *record, struct link *link, const struct launch *first_launch);
+void generations_deinit(struct generations *generations);
 // Makes a row with the next number. `memfd` (borrowed) is the sealed `launch_take`; both NULL and -1 for the first. Its number, or -errno.
 int generations_add(struct generations *generations, struct launch *launch_take, int memfd, struct pando_error *error);
 void generations_remove(struct generations *generations, uint32_t number);

@@ -22,6 +22,11 @@ static void let_go(struct handed_socket *row) {
     row->token = 0;
 }
 
+void handed_deinit(struct handed *handed) {
+    for (int i = 0; i < RECORD_HANDED_MAX; i++) let_go(&handed->socket[i]);
+    fd_close(&handed->epoll);
+}
+
 static struct handed_socket *free_row(struct handed *handed) {
     struct handed_socket *oldest = &handed->socket[0];
     for (int i = 0; i < RECORD_HANDED_MAX; i++) {

@@ -22,6 +22,7 @@ struct handed {
 };
 
 int handed_init(struct handed *handed);  // 0 or -errno
+void handed_deinit(struct handed *handed);
 void handed_add(struct handed *handed, uint64_t token, pid_t tgid, int fd_there, int fd_take);
 // Our duplicate (borrowed) of the worker's descriptor; the same process is preferred, a forked child has the number too. -1.
 int handed_find(const struct handed *handed, uint64_t token, pid_t tgid, int fd_there);

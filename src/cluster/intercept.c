@@ -123,8 +123,8 @@ static bool may_park(const struct question *question) { return question->worker-
 
 // ---- another socket for the worker
 
-static void listened(struct question *question, int address) {
-    question->intercept->on_listen(question->intercept->arg, question->worker, address);
+static void listened(struct question *question, int address, const struct record_address *own) {
+    question->intercept->on_listen(question->intercept->arg, question->worker, address, own);
 }
 
 // O_NONBLOCK belongs to the shared open file, so that the last to listen decides; programs that are copies agree.
@@ -140,7 +140,7 @@ static enum verdict give(struct question *question, int own, int row, int addres
     bool cloexec = flags < 0 || (flags & O_CLOEXEC) != 0;
     int r = notify_add_fd(question->worker->listener, question->id, question->intercept->listeners->fd[row], question->fd, cloexec);
     if (r < 0) return answer(question, r);
-    listened(question, address);
+    listened(question, address, NULL);
     return answer(question, 0);
 }
 
@@ -220,7 +220,7 @@ static enum verdict bind_port(struct question *question, int fd, struct record_a
     if (address >= 0) bound_add(question, fd, address);
     if (address >= 0 && key->type == SOCK_DGRAM) {
         question->intercept->record->address[address].listened = true;
-        question->intercept->on_listen(question->intercept->arg, question->worker, address);
+        question->intercept->on_listen(question->intercept->arg, question->worker, address, NULL);
     }
     return answer(question, 0);
 }
@@ -335,18 +335,19 @@ static enum verdict listen_shared(struct question *question, int fd, int address
         if (first) log_info("listening on %s", address_text(at, text, sizeof text));
         if (at->at.any.sa_family == AF_UNIX) intercept_unix_keep(at, uid_of(question));
     }
-    listened(question, address);
+    listened(question, address, NULL);
     return answer(question, 0);
 }
 
 static enum verdict listen_on_own_port(struct question *question, int fd, int backlog) {
     struct record *record = question->intercept->record;
+    struct record_address own;
     if (listen(fd, backlog) != 0) return answer(question, -errno);
     if (!record->port_zero_warned)
         log_warn("worker %d listens on a port that the system chose (port 0): each worker has its own, none is shared",
                  worker_number(question->worker));
     record->port_zero_warned = true;
-    listened(question, -1);
+    listened(question, -1, address_of_socket(&own, fd) == 0 ? &own : NULL);
     return answer(question, 0);
 }
 
@@ -380,7 +381,7 @@ static enum verdict listen_unknown(struct question *question) {
                  "CAP_SYS_PTRACE would let Pando share it, `-w 1` runs one copy",
                  worker_number(question->worker));
     record->unknown_warned = true;
-    listened(question, -1);
+    listened(question, -1, NULL);
     return VERDICT_CONTINUE;
 }
 
@@ -434,6 +435,10 @@ static enum verdict on_bind_handed(struct question *question) {
     bool joins = !alone || record->socket_end > 0;  // what the supervisor passed on is there already
     bind_set_reuseport(fd, joins);
     return VERDICT_CONTINUE;
+}
+
+bool intercept_holds(struct intercept *intercept, struct worker *worker, int address) {
+    return holds_already(&(struct question){.intercept = intercept, .worker = worker}, address);
 }
 
 // ---- one notification

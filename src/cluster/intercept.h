@@ -27,11 +27,14 @@ struct intercept {
     struct handed handed;
     uint64_t asked_ns;  // when the call that is being answered was received
     void *arg;          // of the callbacks
-    void (*on_listen)(void *arg, struct worker *worker, int address);  // address -1: a port of its own (port 0)
+    // `address` -1: one of its own, `own` (a port that the system chose; NULL: it cannot be told).
+    void (*on_listen)(void *arg, struct worker *worker, int address, const struct record_address *own);
     void (*on_hidden)(void *arg, struct worker *worker);               // its memory may not be read: the other way is needed
 };
 
 int intercept_init(struct intercept *intercept);  // the borrowed members and callbacks are set
+// Has a process of this worker still open what it was given for this address? (All are looked at: some 100 us.)
+bool intercept_holds(struct intercept *intercept, struct worker *worker, int address);
 // Answers what this worker's listener has. False when no process of it is left.
 bool intercept_on_readable(struct intercept *intercept, struct worker *worker);
 // Answers what the previous primary had received and not answered, if this worker still waits for it.

@@ -32,6 +32,7 @@ static void mirror_drop(struct link *link, uint32_t kind, uint64_t key) {
 
 // Whatever finds no room here is lost with the keeper, and only then.
 static void mirror_add(struct link *link, uint32_t kind, uint64_t key, int fd) {
+    if (link->alone) return;
     int own = fcntl(fd, F_DUPFD_CLOEXEC, 0);
     if (own < 0) return;
     if (link->held_len == link->held_cap) {
@@ -55,6 +56,19 @@ static void mirror_put(struct link *link, uint32_t kind, uint64_t key, int fd) {
 int link_held(const struct link *link, enum held_kind kind, uint64_t key) {
     const struct keeper_held *row = mirror_find(link, kind, key);
     return row == NULL ? -1 : row->fd;
+}
+
+void link_deinit(struct link *link) {
+    for (struct link_event *event; (event = link->first) != NULL;) {
+        link->first = event->next;
+        for (int i = 0; i < 2; i++) fd_close(&event->fd[i]);
+        free(event);
+    }
+    while (link->held_len > 0) fd_close(&link->held[--link->held_len].fd);
+    free(link->held);
+    link->held = NULL;
+    fd_close(&link->fd);
+    link->gone = true;
 }
 
 // ---- messages

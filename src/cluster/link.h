@@ -23,6 +23,7 @@ struct link_event {
 struct link {
     int fd;  // owned
     bool gone;
+    bool alone;     // nobody replaces this keeper: what it holds is not kept here as well
     bool starved;   // descriptors were lost on the way: this process has no room for them
     unsigned owed;  // replies to posted requests that are still to come, in front of all others
     struct link_event *first, **last;  // events kept while a reply was waited for; owned
@@ -33,6 +34,7 @@ struct link {
 };
 
 void link_init(struct link *link, int channel_take);
+void link_deinit(struct link *link);
 
 // CHILD and HELD entries are reported as events first.
 int link_hello(struct link *link);

@@ -18,6 +18,7 @@
 #include "clock.h"
 #include "fd.h"
 #include "steer.h"
+#include "steering.h"
 
 void listeners_init(struct listeners *listeners, struct record *record, struct link *link, const struct launch *launch) {
     listeners->record = record;
@@ -27,6 +28,13 @@ void listeners_init(struct listeners *listeners, struct record *record, struct l
     listeners->wakes = epoll_create1(EPOLL_CLOEXEC);
     memset(listeners->adopted_steering, -1, sizeof listeners->adopted_steering);
     for (int i = 0; i < RECORD_SOCKET_MAX; i++) listeners->fd[i] = -1;
+}
+
+void listeners_deinit(struct listeners *listeners) {
+    for (int i = 0; i < RECORD_SOCKET_MAX; i++) fd_close(&listeners->fd[i]);
+    for (int a = 0; a < RECORD_ADDRESS_MAX; a++) steering_close(listeners->steering[a]);
+    steering_close(listeners->spare);
+    fd_close(&listeners->wakes);
 }
 
 uint64_t listeners_inode(int fd) {

@@ -32,6 +32,7 @@ struct listeners {
 };
 
 void listeners_init(struct listeners *listeners, struct record *record, struct link *link, const struct launch *launch);
+void listeners_deinit(struct listeners *listeners);  // closes what is ours; the keeper keeps its own
 // Takes back the descriptor of a row from the keeper. A row that no longer exists: closed and dropped.
 void listeners_adopt(struct listeners *listeners, uint64_t row, int fd_take);
 // After adoption: rows without a descriptor are forgotten, the others listen again, steering is redone.

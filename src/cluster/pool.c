@@ -214,7 +214,7 @@ static void begin_judging(struct pool *pool, int address, uint64_t now_ns) {
     if (!at->judged) pool_judge(pool, now_ns);
 }
 
-static void on_listen(void *arg, struct worker *worker, int address) {
+static void on_listen(void *arg, struct worker *worker, int address, const struct record_address *own) {
     struct pool *pool = arg;
     uint64_t now = pool->intercept.asked_ns;
     if (worker->record->first_listen_ns == 0) worker->record->first_listen_ns = now;
@@ -222,13 +222,15 @@ static void on_listen(void *arg, struct worker *worker, int address) {
     note_generation_address(pool, worker, address, now);
     if (address >= 0) begin_judging(pool, address, now);
     pool_update_live(pool, worker);
+    const struct record_address *at = address >= 0 ? &pool->record->address[address] : own;
+    if (at != NULL && pool->hooks.listening != NULL) pool->hooks.listening(pool->arg, worker, at);
     check_ready(pool, worker);
     pool_unpark(pool);
 }
 
 void pool_on_listening(struct pool *pool, struct worker *worker, int address) {
     pool->intercept.asked_ns = clock_now_ns();
-    on_listen(pool, worker, address);
+    on_listen(pool, worker, address, NULL);
 }
 
 // One that stays for longer than its kill time-out is replaced as if by `pando restart`.
@@ -255,9 +257,10 @@ static void on_hidden(void *arg, struct worker *worker) {
         log_warn("worker %d hides its memory from the new keeper, which is not its ancestor (Yama): it starts again", worker->slot);
     } else if (pool->record->intercept == LAUNCH_INTERCEPT_READ) {
         pool_set_intercept(pool, LAUNCH_INTERCEPT_HAND);
-        log_warn("worker %d hides its memory from Pando (it changed its user, or a security module forbids): from now on it is "
-                 "handed its sockets when it makes them, and starts again",
-                 worker_number(worker));
+        log_line(pool->by_hand ? LOG_LEVEL_ERROR : LOG_LEVEL_WARN,
+                 "worker %d hides its memory from Pando (it changed its user, or a security module forbids): from now on it is "
+                 "handed its sockets when it makes them%s",
+                 worker_number(worker), pool->by_hand ? "; this one is killed" : ", and starts again");
     }
     link_kill(pool->link, worker->record->pid, SIGKILL, true);
 }
@@ -357,7 +360,12 @@ static void let_go_of_process(struct pool *pool, struct worker *worker) {
 static void after_death(struct pool *pool, struct worker *worker) {
     switch (worker_state(worker)) {
         case WORKER_BACKOFF:
-            if (worker->record->deadline_ns <= clock_now_ns()) pool_start_slot(pool, worker, WORKER_EVENT_START);
+            if (pool->by_hand) {
+                pool_move(pool, worker, WORKER_EVENT_DRAIN, CLOCK_NEVER, NULL);
+                listeners_close_slot(&pool->listeners, worker->slot);
+            } else if (worker->record->deadline_ns <= clock_now_ns()) {
+                pool_start_slot(pool, worker, WORKER_EVENT_START);
+            }
             break;
         case WORKER_VACANT:
             if (worker->record->wanted)
@@ -379,13 +387,13 @@ static void died(struct pool *pool, struct worker *worker, int status) {
     struct record_worker *record = worker->record;
     enum worker_state was = worker_state(worker);
     char why[PANDO_ERROR_TEXT_SIZE];
+    record->last_status = status;
     pool->hooks.ended(pool->arg, worker);
     if (worker_next(was, WORKER_EVENT_DIED) < 0) {  // a process that its primary did not live to write down
         let_go_of_process(pool, worker);
         after_death(pool, worker);
         return;
     }
-    record->last_status = status;
     record->has_last = true;
     record->last_oom = killed_for_memory(pool, status);
     bool unexpected = was == WORKER_STARTING || was == WORKER_SERVING;

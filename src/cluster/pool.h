@@ -14,6 +14,7 @@
 #include "intercept.h"
 #include "launch.h"
 #include "link.h"
+#include "message.h"
 #include "listener.h"
 #include "procinfo.h"
 #include "record.h"
@@ -26,9 +27,18 @@ struct pool_fds {
     int channel;     // our end of the worker's channel; else -1
 };
 
+// What a program that forks its own workers (libpando) gives them, in place of pipes that the primary reads.
+enum { POOL_GIVEN_FD_MAX = 6 };
+struct pool_given {
+    int fd[POOL_GIVEN_FD_MAX];  // borrowed: becomes the worker's descriptor of that number; -1 = none (0: /dev/null)
+    char *const *env;           // on top of the launch's; NULL = nothing
+};
+
 struct pool_hooks {
     void (*started)(void *arg, struct worker *worker, struct pool_fds *fds_take);
-    void (*ended)(void *arg, struct worker *worker);  // its process is gone; before the state moves
+    void (*ended)(void *arg, struct worker *worker);  // its process is gone, `last_status` says how; before the state moves
+    // It listens on `at` (valid for the call). NULL: not of interest.
+    void (*listening)(void *arg, struct worker *worker, const struct record_address *at);
     void (*changed)(void *arg);                       // some state moved: whoever waits may look
     // Asks whoever accepts from the socket of this row, by HTTP, on behalf of this worker: pool_on_health tells what came of it.
     // False: not now, another one is being asked.
@@ -55,6 +65,8 @@ struct pool {
     bool no_new_privs;
     int cpus;  // processors this process may use
     char notify_directory[108];  // "" = NOTIFY_SOCKETs are not possible here
+    bool by_hand;  // its program forks the workers: nobody else starts or ends one
+    const struct pool_given *given;  // borrowed; NULL = pipes and a channel that outlive this primary
     struct pool_hooks hooks;
     void *arg;       // of the hooks
     long oom_kills;   // seen so far; -1 = the system does not say
@@ -69,6 +81,7 @@ struct pool {
 
 // `pool` is zeroed storage with launch, record, link, hooks and arg set. Chooses how to intercept, unless the record knows.
 int pool_open(struct pool *pool, struct pando_error *error);
+void pool_close(struct pool *pool);  // half-open is fine; the record too is gone
 // The first start of the instance. `slots` have sockets with queues already (given.h): so many workers run at first.
 void pool_begin(struct pool *pool, int workers, int slots);
 
@@ -80,6 +93,15 @@ void pool_on_leaving(struct pool *pool, struct worker *worker);  // its channel 
 void pool_on_ready_sign(struct pool *pool, struct worker *worker);    // READY=1, or the newline
 void pool_on_health(struct pool *pool, struct worker *worker, uint64_t token, bool ready);  // the answer: 2xx, or anything else
 uint64_t pool_tick(struct pool *pool, uint64_t now_ns);               // does what is due; the next deadline
+
+// A worker that is not replaced when it ends, in a free slot. NULL with the reason in `error`.
+struct worker *pool_fork(struct pool *pool, struct pando_error *error);
+// It finishes what it has, and is killed after `lasts_ns` (CLOCK_NEVER: never). False when it is doing so already, or is gone.
+bool pool_finish(struct pool *pool, struct worker *worker, uint64_t lasts_ns);
+// What a worker linked with libpando asks for: the row of a socket that listens there, or -errno; and, when that has been sent to it:
+int pool_listen(struct pool *pool, struct worker *worker, const struct message_listen *wanted, int *out_address);
+void pool_listening(struct pool *pool, struct worker *worker, int address, int row);
+void pool_close_sockets(struct pool *pool);  // all of them: no worker is left, and none is to come
 
 // Adoption: a child that the keeper has (pidfd and listener become the pool's), then, after all of them, the reconciling.
 struct worker *pool_adopt(struct pool *pool, const struct keeper_message *child, int pidfd_take, int listener_take);
@@ -110,6 +132,7 @@ void pool_step_restarts(struct pool *pool);
 void pool_fail_restart(struct pool *pool, const struct worker *worker, const char *why);
 void pool_attach_intercept(struct pool *pool);                                     // its borrowed members and callbacks
 int pool_set_intercept(struct pool *pool, enum launch_intercept intercept);        // for the workers to come
+int pool_fit_intercept(struct pool *pool);                                         // the same, to what the launch wants now
 void pool_on_lost(struct pool *pool, struct worker *worker);                       // its process is gone, nobody knows how
 // start.c. On failure `out_exit_code` is that of an instance that can never start; untouched when trying again may help.
 int pool_start_process(struct pool *pool, struct worker *worker, struct pando_error *error, int *out_exit_code);

@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -85,22 +86,47 @@ int pool_set_intercept(struct pool *pool, enum launch_intercept intercept) {
     return notify_filter_build(kind, &pool->filter, &pool->filter_count);
 }
 
+int pool_fit_intercept(struct pool *pool) {
+    bool must_hand = pool->record->intercept == LAUNCH_INTERCEPT_READ && choose(pool->launch) == LAUNCH_INTERCEPT_HAND;
+    return must_hand ? pool_set_intercept(pool, LAUNCH_INTERCEPT_HAND) : 0;
+}
+
 int pool_open(struct pool *pool, struct pando_error *error) {
     struct record *record = pool->record;
     struct cpus cpus;
     cpus_read(&cpus, "/proc", "");
     pool->cpus = cpus.count;
     pool->oom_kills = procinfo_oom_kills();
+    for (uint32_t i = 0; i < LAUNCH_WORKERS_MAX; i++)
+        pool->worker[i] = (struct worker){.record = &record->worker[i], .slot = (int)i, .pidfd = -1, .listener = -1};
     generations_init(&pool->generations, record, pool->link, pool->launch);
     listeners_init(&pool->listeners, record, pool->link, pool->launch);
     pool_attach_intercept(pool);
     int r = intercept_init(&pool->intercept);
     if (r != 0) return error_set(error, -r, "start: make an epoll instance");
-    for (uint32_t i = 0; i < LAUNCH_WORKERS_MAX; i++)
-        pool->worker[i] = (struct worker){.record = &record->worker[i], .slot = (int)i, .pidfd = -1, .listener = -1};
     r = pool_set_intercept(pool, record->intercept != LAUNCH_INTERCEPT_AUTO ? record->intercept : choose(pool->launch));
     if (r != 0) return error_set(error, -r, "start: build the seccomp filter");
     return record->mode != LAUNCH_MODE_AUTO ? 0 : choose_mode(pool, error);
+}
+
+void pool_close(struct pool *pool) {
+    if (pool->record == NULL) return;
+    bool opened = pool->worker[0].record != NULL;
+    for (uint32_t i = 0; i < LAUNCH_WORKERS_MAX && opened; i++) {
+        fd_close(&pool->worker[i].pidfd);
+        fd_close(&pool->worker[i].listener);
+    }
+    if (opened) {
+        pool_release_paths(pool);
+        generations_deinit(&pool->generations);
+        listeners_deinit(&pool->listeners);
+        handed_deinit(&pool->intercept.handed);
+    }
+    procinfo_groups_deinit(&pool->groups);
+    free(pool->filter);
+    pool->filter = NULL;
+    munmap(pool->record, sizeof *pool->record);
+    pool->record = NULL;
 }
 
 // ---- adoption

@@ -66,6 +66,8 @@ struct record_worker {
     bool restarting;     // ended for that; its successor is not ready yet
     bool frozen;         // stopped by us: thaw it, whatever happens
     bool told;           // draining: it has got its stop signal
+    bool online;         // it is linked with libpando, and said that it runs
+    bool opened;         // it reads the channel it has to the primary: told there to finish, it ends by itself
     bool bid;            // draining: its channel has heard that it shall end: there is no way back
     bool messaged;       // draining: it has no connection left; the signal follows at next_look_ns
     bool leaving;        // it said that it leaves of its own accord: no more connections for it

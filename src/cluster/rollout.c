@@ -412,7 +412,7 @@ static void go_on(struct pool *pool, const struct view *view) {
 
 void pool_arrange(struct pool *pool) {
     struct view view;
-    if (pool->record->stopping) return;
+    if (pool->record->stopping || pool->by_hand) return;
     pool->arranged_ns = clock_now_ns();
     look(pool, &view);
     start_missing(pool, &view);

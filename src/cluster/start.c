@@ -13,6 +13,7 @@
 
 #include "clock.h"
 #include "cpus.h"
+#include "elf_note.h"
 #include "environment.h"
 #include "fd.h"
 #include "log.h"
@@ -27,7 +28,6 @@ enum {
     SLOT_BITS = 16,  // of a token; the rest counts processes
     EXIT_NOT_FOUND = 127,
     EXIT_NOT_EXECUTABLE = 126,
-    EXTRA_MAX = PLAN_FD_MAX - 2,
 };
 
 struct start {
@@ -37,16 +37,16 @@ struct start {
     uint64_t token;
     struct pool_fds near;         // owned until handed to the hook
     int far_out, far_err, far_ready, far_channel;  // owned
-    int extra[EXTRA_MAX], extra_target[EXTRA_MAX], extra_count;  // borrowed; descriptors beside output and error
+    struct passed {
+        int fd, target;  // borrowed; the number it gets in the worker, or PLAN_FD_*
+    } passed[PLAN_FD_MAX];
+    size_t passed_count;
+    int directory, program;  // borrowed: the generation's; -1 = by their paths
+    bool unfiltered;  // the program says of itself that it asks for its sockets
+    enum launch_channel channel;
     char path[PATH_MAX];
     char notify_path[108];
 };
-
-static void add_extra(struct start *start, int fd, int target) {
-    if (fd < 0) return;
-    start->extra[start->extra_count] = fd;
-    start->extra_target[start->extra_count++] = target;
-}
 
 // execvp(3)'s search, done here: the child must not allocate, and the answer is worth an error of its own.
 static int find_program(const struct launch *launch, char *out, size_t size) {
@@ -68,6 +68,20 @@ static int find_program(const struct launch *launch, char *out, size_t size) {
     return error;
 }
 
+// The file that will run: by its path from the worker's directory, or the one that the generation has kept.
+static bool is_unfiltered(const struct start *start) {
+    char whole[PATH_MAX];
+    if (start->program >= 0)
+        snprintf(whole, sizeof whole, "/proc/self/fd/%d", start->program);
+    else if (start->path[0] == '/')
+        snprintf(whole, sizeof whole, "%s", start->path);
+    else if (start->directory >= 0)
+        snprintf(whole, sizeof whole, "/proc/self/fd/%d/%.4000s", start->directory, start->path);
+    else if (snprintf(whole, sizeof whole, "%s/%s", start->launch->directory, start->path) >= (int)sizeof whole)
+        return false;
+    return elf_note_has(whole, ELF_NOTE_PANDO, ELF_NOTE_UNFILTERED);
+}
+
 static int make_pipe(int *out_near, int *out_far) {
     int ends[2];
     if (pipe2(ends, O_CLOEXEC) != 0) return -errno;
@@ -80,6 +94,7 @@ static int make_pipe(int *out_near, int *out_far) {
 
 static int make_pipes(struct start *start) {
     struct link *link = start->pool->link;
+    if (start->pool->given != NULL) return 0;
     int r = make_pipe(&start->near.out, &start->far_out);
     if (r == 0) r = make_pipe(&start->near.err, &start->far_err);
     if (r == 0) r = link_post_hold(link, HELD_OUTPUT, start->token << 1, start->near.out);
@@ -90,14 +105,16 @@ static int make_pipes(struct start *start) {
 }
 
 // A worker's channel is where Node puts that of its children, unless the user has given the number away.
-static int channel_number(const struct launch *launch) {
+static int channel_number(const struct start *start) {
+    const struct launch *launch = start->launch;
+    if (start->pool->given != NULL) return POOL_GIVEN_FD_MAX;
     bool taken = launch->ready == LAUNCH_READY_FD && launch->ready_fd == CHANNEL_NUMBER;
     return taken ? CHANNEL_NUMBER + 1 : CHANNEL_NUMBER;
 }
 
 // Messages keep their length where both ends are ours; Node's protocol is a stream. The buffer's size is a wish.
 static int make_channel(struct start *start) {
-    enum launch_channel kind = launch_channel_of(start->launch);
+    enum launch_channel kind = start->channel;
     int ends[2], wanted = CHANNEL_BYTES;
     if (kind == LAUNCH_CHANNEL_NONE) return 0;
     if (socketpair(AF_UNIX, (kind == LAUNCH_CHANNEL_NODE ? SOCK_STREAM : SOCK_SEQPACKET) | SOCK_CLOEXEC, 0, ends) != 0) return -errno;
@@ -105,7 +122,8 @@ static int make_channel(struct start *start) {
     start->far_channel = ends[1];
     fd_set_nonblock(ends[0], true);
     for (int i = 0; i < 2; i++) setsockopt(ends[i], SOL_SOCKET, SO_SNDBUF, &wanted, sizeof wanted);
-    return link_post_hold(start->pool->link, HELD_CHANNEL, start->token, start->near.channel);
+    // Where a worker ends with its primary, the channel's end has to be the primary's end.
+    return start->pool->given != NULL ? 0 : link_post_hold(start->pool->link, HELD_CHANNEL, start->token, start->near.channel);
 }
 
 static void drop_pipes(struct start *start) {
@@ -145,6 +163,22 @@ static void fill_cpu(const struct start *start, struct plan *plan) {
     memcpy(plan->cpus, &one, sizeof one < sizeof plan->cpus ? sizeof one : sizeof plan->cpus);
 }
 
+static void give(struct start *start, int fd, int target) {
+    if (fd >= 0) start->passed[start->passed_count++] = (struct passed){fd, target};
+}
+
+// In the order of the plan.
+static void list_given(struct start *start) {
+    const struct pool_given *given = start->pool->given;
+    give(start, start->far_out, STDOUT_FILENO);
+    give(start, start->far_err, STDERR_FILENO);
+    give(start, start->far_ready, start->launch->ready_fd);
+    for (int i = 0; given != NULL && i < POOL_GIVEN_FD_MAX; i++) give(start, given->fd[i], i);
+    give(start, start->far_channel, channel_number(start));
+    give(start, start->directory, PLAN_FD_DIRECTORY);
+    give(start, start->program, PLAN_FD_PROGRAM);
+}
+
 static int make_plan(const struct start *start) {
     const struct pool *pool = start->pool;
     const struct launch *launch = start->launch;
@@ -153,18 +187,20 @@ static int make_plan(const struct start *start) {
                                .generation = start->worker->record->generation,
                                .cpus_per_worker = pool->cpus / (int)pool->record->wanted > 1 ? pool->cpus / (int)pool->record->wanted : 1,
                                .notify_socket = start->notify_path[0] != '\0' ? start->notify_path : NULL,
-                               .channel = launch_channel_of(launch),
-                               .channel_fd = channel_number(launch),
-                               .node_id = launch_is_node_cluster(launch) ? start->token >> SLOT_BITS : 0};
+                               .channel = start->channel,
+                               .channel_fd = channel_number(start),
+                               .channel_inode = start->far_channel >= 0 ? listeners_inode(start->far_channel) : 0,
+                               .node_id = launch_is_node_cluster(launch) ? start->token >> SLOT_BITS : 0,
+                               .id = pool->given != NULL ? start->token >> SLOT_BITS : 0,
+                               .on_top = pool->given != NULL ? pool->given->env : NULL};
+    bool filtered = pool->filter != NULL && !start->unfiltered;
     struct plan plan = {.magic = PLAN_MAGIC,
-                        .filter_flags = pool->filter_flags,
-                        .no_new_privs = pool->no_new_privs,
+                        .filter_flags = filtered ? pool->filter_flags : 0,
+                        .no_new_privs = filtered && pool->no_new_privs,
                         .nofile_soft = launch->nofile_soft,
                         .nofile_hard = launch->nofile_hard};
     for (int i = 0; i < PLAN_FD_MAX; i++) plan.fd_target[i] = -1;
-    plan.fd_target[0] = STDOUT_FILENO;
-    plan.fd_target[1] = STDERR_FILENO;
-    for (int i = 0; i < start->extra_count; i++) plan.fd_target[2 + i] = start->extra_target[i];
+    for (size_t i = 0; i < start->passed_count; i++) plan.fd_target[i] = start->passed[i].target;
     snprintf(plan.title, sizeof plan.title, "worker %d", worker_number(start->worker));
     fill_user(launch, &plan);
     fill_cpu(start, &plan);
@@ -174,8 +210,8 @@ static int make_plan(const struct start *start) {
                                  .envp = envp,
                                  .path = start->path,
                                  .directory = launch->directory,
-                                 .filter = pool->filter,
-                                 .filter_count = pool->filter_count};
+                                 .filter = filtered ? pool->filter : NULL,
+                                 .filter_count = filtered ? pool->filter_count : 0};
     int memfd = plan_seal(&plan, &source);
     environment_free(envp);
     return memfd;
@@ -202,21 +238,16 @@ static int explain(const struct start *start, int r, enum spawn_stage stage, str
 static int spawn_it(struct start *start, struct pando_error *error, int *out_exit_code) {
     struct worker *worker = start->worker;
     uint32_t stage = SPAWN_STAGE_PLAN;
+    int fds[PLAN_FD_MAX];
     int r = make_pipes(start);
     if (r == 0) r = make_channel(start);
     if (r != 0) return error_set(error, -r, "start worker %d: make its pipes", worker_number(worker));
-    struct generations *generations = &start->pool->generations;
-    uint32_t generation = worker->record->generation;
-    add_extra(start, start->far_ready, start->launch->ready_fd);
-    add_extra(start, start->far_channel, channel_number(start->launch));
-    add_extra(start, generations_directory(generations, generation), PLAN_FD_DIRECTORY);
-    add_extra(start, generations_program(generations, generation, start->path), PLAN_FD_PROGRAM);
+    list_given(start);
+    for (size_t i = 0; i < start->passed_count; i++) fds[i] = start->passed[i].fd;
     scoped_fd memfd = make_plan(start);
     if (memfd < 0) return error_set(error, -memfd, "start worker %d: make its plan", worker_number(worker));
-    int fds[2 + EXTRA_MAX] = {start->far_out, start->far_err};
-    memcpy(fds + 2, start->extra, sizeof start->extra);
     pid_t pid = 0;
-    r = link_spawn(start->pool->link, start->token, memfd, fds, 2 + (size_t)start->extra_count, &pid, &worker->pidfd,
+    r = link_spawn(start->pool->link, start->token, memfd, fds, start->passed_count, &pid, &worker->pidfd,
                    &worker->listener, &stage);
     if (r != 0) return explain(start, r, (enum spawn_stage)stage, error, out_exit_code);
     worker->record->pid = pid;
@@ -232,7 +263,7 @@ static void make_notify_path(struct start *start) {
 int pool_start_process(struct pool *pool, struct worker *worker, struct pando_error *error, int *out_exit_code) {
     const struct launch *launch = pool_launch_of(pool, worker);
     struct start start = {.pool = pool, .worker = worker, .launch = launch, .near = {-1, -1, -1, -1}, .far_out = -1, .far_err = -1,
-                          .far_ready = -1, .far_channel = -1};
+                          .far_ready = -1, .far_channel = -1, .directory = -1, .program = -1};
     struct record_worker *record = worker->record;
     start.token = ++pool->record->next_incarnation << SLOT_BITS | (uint64_t)worker->slot;
     int r = find_program(launch, start.path, sizeof start.path);
@@ -240,12 +271,20 @@ int pool_start_process(struct pool *pool, struct worker *worker, struct pando_er
         *out_exit_code = r == -ENOENT ? EXIT_NOT_FOUND : EXIT_NOT_EXECUTABLE;
         return error_set(error, -r, "start %s: find it in PATH", launch->argv[0]);
     }
+    if (pool->given == NULL) {
+        start.directory = generations_directory(&pool->generations, record->generation);
+        start.program = generations_program(&pool->generations, record->generation, start.path);
+    }
+    start.unfiltered = is_unfiltered(&start);
+    start.channel = launch_channel_of(launch);
+    if (start.channel == LAUNCH_CHANNEL_NONE && start.unfiltered) start.channel = LAUNCH_CHANNEL_PANDO;
     make_notify_path(&start);
     record->token = start.token;
     record->intercept = pool->record->intercept;
     record->started_ns = clock_now_ns();
     record->first_listen_ns = record->addresses = record->asked = record->ask_ns = 0;
     record->stale = record->told = record->bid = record->messaged = record->leaving = record->frozen = record->ready_sign = record->foreign = false;
+    record->online = record->opened = false;
     record->tail[0] = '\0';
     r = spawn_it(&start, error, out_exit_code);
     if (r != 0) {

@@ -58,11 +58,18 @@ static int hold(const struct listeners *listeners, int address) {
 
 static bool is_steerable(const struct record_address *at) { return at->type == SOCK_STREAM && at->at.any.sa_family != AF_UNIX; }
 
-static void fall_back(struct listeners *listeners, int address, const char *why) {
-    char text[ADDRESS_TEXT_SIZE];
+// Duplicates elsewhere would keep its descriptor in the epoll instance.
+void steer_forget(struct listeners *listeners, int address) {
+    if (listeners->steering[address] == NULL) return;
+    epoll_ctl(listeners->wakes, EPOLL_CTL_DEL, steering_wake_fd(listeners->steering[address]), NULL);
+    for (int i = 0; i < STEERING_FD_COUNT; i++) link_drop(listeners->link, HELD_STEERING, held_key(address, i));
     steering_close(listeners->steering[address]);
     listeners->steering[address] = NULL;
-    for (int i = 0; i < STEERING_FD_COUNT; i++) link_drop(listeners->link, HELD_STEERING, held_key(address, i));
+}
+
+static void fall_back(struct listeners *listeners, int address, const char *why) {
+    char text[ADDRESS_TEXT_SIZE];
+    steer_forget(listeners, address);
     log_warn("%s: its workers pull from one socket: %s", address_text(&listeners->record->address[address], text, sizeof text), why);
 }
 

@@ -23,6 +23,7 @@ void steer_new_address(struct listeners *listeners, int address, int slot, int f
 // Before that socket listens, again or for the first time: 0, or -errno, logged: then it must not.
 int steer_add(struct listeners *listeners, int address, int slot, int fd);
 void steer_removing(struct listeners *listeners, int row);    // it is about to be closed for good
+void steer_forget(struct listeners *listeners, int address);  // no socket of it is left
 void steer_update(struct listeners *listeners, int address);  // the live slots, generations or their shares are others now
 void steer_choose(struct listeners *listeners, int address);  // without eBPF: from now on among the live ones alone
 

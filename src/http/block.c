@@ -3,7 +3,7 @@
 
 #include <stdlib.h>
 
-#include "limits.h"
+#include "http_limits.h"
 
 struct block *block_take(struct block_pool *pool) {
     struct block *block = pool->free;

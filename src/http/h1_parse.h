@@ -10,7 +10,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#include "limits.h"
+#include "http_limits.h"
 
 enum h1_result { H1_DONE, H1_MORE, H1_BAD };
 

@@ -128,7 +128,7 @@ static void on_acceptable(uv_poll_t *poll, int status, int events);
 
 static void on_pause_over(uv_timer_t *timer) {
     struct listener *listener = timer->data;
-    uv_poll_start(&listener->poll, UV_READABLE, on_acceptable);
+    if (!listener->server->full) uv_poll_start(&listener->poll, UV_READABLE, on_acceptable);
 }
 
 // Out of descriptors or memory: the clients wait in the queue, and so does the listener; it does not spin.
@@ -138,16 +138,34 @@ static void pause_accepting(struct listener *listener) {
     uv_timer_start(&listener->pause, on_pause_over, LIMIT_ACCEPT_PAUSE_MS, 0);
 }
 
+static bool is_full(const struct pando_server *server) {
+    return server->options.max_connections && server->stats.connections >= server->options.max_connections;
+}
+
+static void watch_listeners(struct pando_server *server, bool watch) {
+    server->full = !watch;
+    for (struct listener *listener = server->listeners; listener; listener = listener->next) {
+        if (watch && !uv_is_active((uv_handle_t *)&listener->pause))
+            uv_poll_start(&listener->poll, UV_READABLE, on_acceptable);
+        else
+            uv_poll_stop(&listener->poll);
+    }
+}
+
 static void accept_some(struct listener *listener, int most) {
     struct pando_server *server = listener->server;
     for (int i = 0; i < most; i++) {
+        if (server->leaves_queue && !server->closing && is_full(server)) {
+            watch_listeners(server, false);
+            return;
+        }
         int fd = accept4(listener->fd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
         if (fd < 0) {
             if (errno == EINTR || errno == ECONNABORTED || errno == EPERM) continue;
             if (errno != EAGAIN) pause_accepting(listener);
             return;
         }
-        if (server->options.max_connections && server->stats.connections >= server->options.max_connections) {
+        if (is_full(server)) {
             close(fd);
             server->stats.refused++;
             continue;
@@ -176,7 +194,10 @@ int pando_server_listen_fd_take(struct pando_server *server, int fd_taken, struc
     scoped_fd fd = fd_taken;
     int one = 1;
     if (fd_set_nonblock(fd, true) || fd_set_cloexec(fd, true)) return error_set(error, EBADF, "listen on descriptor %d", fd);
-    if (listen(fd, (int)server->options.backlog)) return error_set(error, errno, "listen on descriptor %d", fd);
+    int listening = 0;
+    socklen_t len = sizeof listening;
+    getsockopt(fd, SOL_SOCKET, SO_ACCEPTCONN, &listening, &len);
+    if (!listening && listen(fd, (int)server->options.backlog)) return error_set(error, errno, "listen on descriptor %d", fd);
     setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);  // inherited by what is accepted; a unix socket refuses, which is fine
     struct listener *listener = calloc(1, sizeof *listener);
     if (!listener) return error_set(error, ENOMEM, "listen on descriptor %d", fd);
@@ -270,6 +291,7 @@ int pando_server_port(const struct pando_server *server) {
 // ---- closing
 
 void server_on_conn_closed(struct pando_server *server) {
+    if (server->full && !server->closing && !is_full(server)) watch_listeners(server, true);
     if (!server->closing || server->closed || !list_empty(&server->conns)) return;
     server->closed = true;
     if (server->has_signals) {

@@ -29,6 +29,8 @@ struct pando_server {
     uint64_t date_second;  // of the loop's clock
     uint64_t drain_from_ms, drain_deadline_ms;
     bool own_loop_used, closing, closed, has_signals;
+    bool leaves_queue;  // at max_connections: who comes then waits in the queue, where another process may accept
+    bool full;          // that is so now
     void (*on_closed)(void *arg);
     void *on_closed_arg;
     struct pando_server_stats stats;

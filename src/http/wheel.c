@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 #include "wheel.h"
 
-#include "limits.h"
+#include "http_limits.h"
 
 void wheel_init(struct wheel *wheel, uint64_t now_ms) {
     for (int i = 0; i < WHEEL_SLOTS; i++) list_init(&wheel->slots[i]);

@@ -8,6 +8,9 @@
 // duplicate its descriptors, stop it). It parses nothing, decides nothing, allocates nothing after start. All it knows is
 // two tables: the children, and the descriptors it holds. What the primary must hear is derived from the tables, never
 // queued; a primary that dies is replaced and told everything again.
+//
+// Embedded in a program that is its own primary (libpando) it is that program's child and starts no other: when the program
+// ends, the workers are told to end as well, or live on without a primary until they end (surviving).
 #include <assert.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -43,7 +46,7 @@
 #define TRIAL_NS (10 * CLOCK_S)   // a primary from a new program has so long to take over
 
 enum { START_FAILED_STATUS = 127 << 8 };  // as a shell would say it, as from waitpid(2)
-enum { DRAIN_BYTES = 4096, QUICK_DEATHS_MAX = 5, POLL_FIXED = 2 };
+enum { DRAIN_BYTES = 4096, QUICK_DEATHS_MAX = 5, POLL_FIXED = 3 };
 
 static const int forwarded[FORWARDED_MAX] = {SIGTERM, SIGINT, SIGHUP, SIGQUIT, SIGUSR1, SIGUSR2, SIGTTIN, SIGTTOU};
 
@@ -64,6 +67,25 @@ static void primary_gone(void) {
     keeper.told = false;
     for (size_t i = 0; i < keeper.child_end; i++) keeper.child[i].reported = false;
     for (int i = 0; i < FORWARDED_MAX; i++) keeper.signal_told[i] = 0;
+}
+
+// Nobody will tell the sockets of those that die from then on: without us they go with them.
+static void held_drop_sockets(void) {
+    for (size_t i = 0; i < keeper.held_end; i++)
+        if (keeper.held[i].kind == HELD_SOCKET) held_drop(&keeper.held[i]);
+}
+
+static void program_ended(void) {
+    if (keeper.ending_ns != 0 || keeper.quitting) return;
+    primary_gone();
+    fd_close(&keeper.parent_pidfd);
+    keeper.ending_ns = keeper.surviving ? CLOCK_NEVER : clock_now_ns() + CHANNEL_PATIENCE_MS * CLOCK_MS;
+    held_drop_sockets();
+    for (size_t i = 0; i < keeper.child_end && !keeper.surviving; i++) {
+        if (keeper.child[i].pid <= 0 || keeper.child[i].exited) continue;
+        kill(-keeper.child[i].pid, SIGTERM);
+        kill(-keeper.child[i].pid, SIGCONT);
+    }
 }
 
 // At once, then 20 ms doubling to 5 s.
@@ -144,6 +166,11 @@ static void primary_start(void) {
 
 // A primary that neither reads nor dies is no primary.
 static void primary_replace(const char *why) {
+    if (keeper.embedded) {
+        log_error("the program %s: its workers are ended", why);
+        program_ended();
+        return;
+    }
     log_error("the primary %s: it is replaced", why);
     if (keeper.primary > 0) kill(keeper.primary, SIGKILL);
     primary_gone();
@@ -379,7 +406,10 @@ static void on_channel(void) {
         int r = channel_receive(keeper.channel, &request, fds, CHANNEL_FD_MAX, &fd_count);
         if (r == -EAGAIN || r == -EINTR) return;
         if (r == 0) {
-            primary_gone();
+            if (keeper.embedded)
+                program_ended();
+            else
+                primary_gone();
             return;
         }
         if (r == -EMFILE) {
@@ -454,12 +484,22 @@ static void on_signals(void) {
 // No primary, and it does not stay up: whoever wants us to stop is obeyed without one. If none ever was, there is nothing
 // to keep.
 static void act_alone(void) {
+    if (keeper.embedded) return;
     if (keeper.channel >= 0 || keeper.quick_deaths < QUICK_DEATHS_MAX) return;
     bool asked = keeper.signal_count[0] + keeper.signal_count[1] > 0;
     if (!asked && keeper.ever_told) return;
     log_error(asked ? "asked to stop while no primary stays up: the workers are killed" : "gives up: no primary could be started");
     keeper.quitting = true;
     keeper.exit_code = 1;
+}
+
+// The program has ended. Surviving: who asks us to stop is obeyed.
+static void end_with_program(void) {
+    bool alive = false;
+    if (keeper.ending_ns == 0) return;
+    for (size_t i = 0; i < keeper.child_end; i++) alive = alive || (keeper.child[i].pid > 0 && !keeper.child[i].exited);
+    bool asked = keeper.signal_count[0] + keeper.signal_count[1] > 0;
+    if (!alive || clock_now_ns() >= keeper.ending_ns || (keeper.surviving && asked)) keeper.quitting = true;
 }
 
 static void report_signals(void) {
@@ -520,8 +560,10 @@ static void drain_outputs(const struct pollfd *polls, size_t count) {
 
 static int wait_ms(void) {
     uint64_t now = clock_now_ns(), until = keeper.primary_retry_ns;
-    if (keeper.primary > 0 && keeper.trial != KEEPER_TRIAL_RUNNING) return -1;
+    if (keeper.embedded && (keeper.ending_ns == 0 || keeper.ending_ns == CLOCK_NEVER)) return -1;
+    if (!keeper.embedded && keeper.primary > 0 && keeper.trial != KEEPER_TRIAL_RUNNING) return -1;
     if (keeper.primary > 0) until = keeper.primary_started_ns + TRIAL_NS;
+    if (keeper.embedded) until = keeper.ending_ns;
     return now >= until ? 0 : (int)((until - now) / CLOCK_MS) + 1;
 }
 
@@ -536,14 +578,21 @@ static void turn(void) {
     size_t count = POLL_FIXED;
     polls[0] = (struct pollfd){.fd = keeper.signals, .events = POLLIN};
     polls[1] = (struct pollfd){.fd = keeper.channel, .events = (short)(POLLIN | (more ? POLLOUT : 0))};
+    polls[2] = (struct pollfd){.fd = keeper.parent_pidfd, .events = POLLIN};
     if (!keeper.told) count = poll_outputs(polls, count);
     size_t outputs_end = count;
     count = poll_foreign(polls, count);
     if (poll(polls, count, wait_ms()) < 0) return;
     if (polls[0].revents != 0) on_signals();
     if (polls[1].revents != 0) on_channel();
+    if (polls[2].revents != 0) {
+        on_channel();  // its last words, which may be to quit
+        program_ended();
+    }
     drain_outputs(polls, outputs_end);
     if (count > outputs_end) reap_foreign();
+    end_with_program();
+    if (keeper.embedded) return;
     check_trial();
     if (keeper.primary == 0 && !keeper.quitting && clock_now_ns() >= keeper.primary_retry_ns) primary_start();
     act_alone();
@@ -610,6 +659,39 @@ static void prepare(char **argv, char **envp) {
     keeper.envp = envp;
 }
 
+// The program's other descriptors are none of ours, nor of the workers'.
+static int prepare_embedded(char **argv, char **envp) {
+    int channel = fcntl(INHERIT_CHANNEL, F_DUPFD_CLOEXEC, INHERIT_KEEPER_END);
+    if (channel != INHERIT_KEEPER_END && (channel < 0 || dup3(channel, INHERIT_KEEPER_END, O_CLOEXEC) < 0)) return -errno;
+    close(INHERIT_CHANNEL);
+    if (syscall(SYS_close_range, INHERIT_KEEPER_END + 1, ~0U, 0) != 0) return -errno;
+    keeper.parent_pidfd = (int)syscall(SYS_pidfd_open, getppid(), 0);
+    prepare(argv, envp);
+    keeper.channel = INHERIT_KEEPER_END;
+    keeper.primary_pidfd = -1;
+    keeper.embedded = true;
+    keeper.surviving = strcmp(argv[1], INHERIT_SURVIVING_VERB) == 0;
+    keeper.name = argv[2];
+    prctl(PR_SET_NAME, "pando-keeper", 0, 0, 0);
+    return 0;
+}
+
+static bool is_embedded(int argc, char **argv) {
+    return argc == 3 && (strcmp(argv[1], INHERIT_EMBEDDED_VERB) == 0 || strcmp(argv[1], INHERIT_SURVIVING_VERB) == 0);
+}
+
+static int main_embedded(char **argv, char **envp) {
+    log_init("keeper", argv[2], LOG_FORM_SHORT, LOG_LEVEL_INFO);
+    log_set_sink(write_if_room, NULL);
+    if (fcntl(INHERIT_CHANNEL, F_GETFD) < 0 || prepare_embedded(argv, envp) != 0) {
+        log_error("started without the channel of a program: this is done by libpando");
+        return 2;
+    }
+    while (!keeper.quitting) turn();
+    kill_all();
+    return keeper.exit_code;
+}
+
 static int adopt_inherited(int fd, enum held_kind kind, uint64_t key) {
     if (fcntl(fd, F_GETFD) < 0) return 0;
     int held = fcntl(fd, F_DUPFD_CLOEXEC, INHERIT_KEEPER_END);
@@ -642,7 +724,7 @@ static int adopt_all_inherited(void) {
 
 static int begin(void) {
     int r = adopt_all_inherited();  // first of all: an absent one's number is free for anything we open
-    keeper.channel = keeper.primary_pidfd = -1;
+    keeper.channel = keeper.primary_pidfd = keeper.parent_pidfd = -1;
     keeper.had_terminal = has_terminal();
     return r;
 }
@@ -664,6 +746,7 @@ static int resume(const char *fd) {
 }
 
 int main(int argc, char **argv, char **envp) {
+    if (is_embedded(argc, argv)) return main_embedded(argv, envp);
     if (argc == 3 && strcmp(argv[1], INHERIT_EXAMINE_VERB) == 0) return become_examine(argv[2]);
     if (argc != 3 && (argc != 2 || fcntl(INHERIT_PROGRAM, F_GETFD) < 0)) {
         fprintf(stderr, "pando-keeper: started by `pando run`, not by hand\n");

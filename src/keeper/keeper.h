@@ -35,6 +35,9 @@ struct keeper {
     enum keeper_trial trial;
     int trial_status;
     struct sdnotify supervisor;
+    bool embedded, surviving;
+    int parent_pidfd;     // embedded: of the program; -1
+    uint64_t ending_ns;   // embedded, the program has ended: when who still runs is killed; 0 = it has not
     bool refuse;          // PANDO_DEBUG_REFUSE=keeper: as under a security module that forbids PEEK and GETFD
     bool refuse_foreign;  // =foreign: as under Yama, where only an ancestor may
     bool quitting;

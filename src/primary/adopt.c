@@ -201,7 +201,7 @@ static int adopt_told(struct primary *primary, struct told *told, struct pando_e
     if (r == 0) r = open_record(primary, told, &fresh, error);
     if (r == 0) r = open_ring(primary, told, error);
     if (r == 0) r = open_channel_memory(primary, told, error);
-    if (r == 0 && (r = output_init(&primary->output, &primary->loop, &primary->launch)) != 0) error_set(error, -r, "start: make the output");
+    if (r == 0 && (r = output_init(&primary->output, primary->loop, &primary->launch)) != 0) error_set(error, -r, "start: make the output");
     if (r != 0) return r;
     enum log_form form = primary->launch.log_format == LAUNCH_LOG_JSON ? LOG_FORM_JSON
                          : primary->launch.log_is_terminal             ? LOG_FORM_SHORT

@@ -419,8 +419,8 @@ static struct client *client_new(struct control *control) {
     control->first = client;
     control->count++;
     client->open_handles = 2;
-    uv_pipe_init(&control->primary->loop, &client->pipe, 0);
-    uv_timer_init(&control->primary->loop, &client->patience);
+    uv_pipe_init(control->primary->loop, &client->pipe, 0);
+    uv_timer_init(control->primary->loop, &client->patience);
     client->pipe.data = client->patience.data = client;
     return client;
 }
@@ -449,7 +449,7 @@ struct control *control_open(struct primary *primary, int listener_take) {
         return NULL;
     }
     control->primary = primary;
-    uv_pipe_init(&primary->loop, &control->listener, 0);
+    uv_pipe_init(primary->loop, &control->listener, 0);
     control->listener.data = control;
     if (uv_pipe_open(&control->listener, listener_take) == 0 &&
         uv_listen((uv_stream_t *)&control->listener, SOMAXCONN, on_connection) == 0)

@@ -266,7 +266,7 @@ static struct handoff *make(struct primary *primary) {
     struct handoff *handoff = calloc(1, sizeof *handoff);
     if (handoff == NULL) return NULL;
     handoff->primary = primary;
-    uv_timer_init(&primary->loop, &handoff->retry);
+    uv_timer_init(primary->loop, &handoff->retry);
     handoff->retry.data = handoff;
     return handoff;
 }
@@ -276,7 +276,7 @@ static void pass_open(struct primary *primary, int row) {
     struct pass *pass = primary->handoff == NULL ? NULL : calloc(1, sizeof *pass);
     if (pass == NULL) return;
     *pass = (struct pass){.handoff = primary->handoff, .row = row, .inode = primary->pool.record->socket[row].inode};
-    pass->watch = watch_open(&primary->loop, fcntl(primary->pool.listeners.fd[row], F_DUPFD_CLOEXEC, 0), on_readable, pass);
+    pass->watch = watch_open(primary->loop, fcntl(primary->pool.listeners.fd[row], F_DUPFD_CLOEXEC, 0), on_readable, pass);
     if (pass->watch == NULL) {
         log_error("cannot pass connections on: out of memory or of descriptors");
         free(pass);

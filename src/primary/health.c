@@ -105,8 +105,8 @@ bool health_begin(void *arg, struct worker *worker, int row) {
     primary->health = health;
     snprintf(health->request, sizeof health->request, "GET %s HTTP/1.1\r\nHost: localhost\r\nUser-Agent: pando\r\nConnection: close\r\n\r\n",
              pool_launch_of(&primary->pool, worker)->ready_path);
-    uv_tcp_init(&primary->loop, &health->tcp);
-    uv_timer_init(&primary->loop, &health->patience);
+    uv_tcp_init(primary->loop, &health->tcp);
+    uv_timer_init(primary->loop, &health->patience);
     health->tcp.data = health->patience.data = health->connect.data = health->write.data = health;
     uv_timer_start(&health->patience, on_impatient, PATIENCE_MS, 0);
     if (connect_from_own_port(health, row) != 0) finish(health, false);

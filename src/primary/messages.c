@@ -102,7 +102,7 @@ static struct messages *make(struct primary *primary) {
     struct messages *messages = calloc(1, sizeof *messages);
     if (messages == NULL) return NULL;
     messages->primary = primary;
-    uv_timer_init(&primary->loop, &messages->patience);
+    uv_timer_init(primary->loop, &messages->patience);
     messages->patience.data = messages;
     return messages;
 }

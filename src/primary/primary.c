@@ -1,6 +1,5 @@
 // SPDX-License-Identifier: MIT
-// One turn of the loop: descriptors become readable -> their functions tell the pool; before it waits again, events of the
-// keeper that came along are taken, the pool does what is due, and clients whose wish came true are answered.
+// The command's primary: what it answers to signals and to its keeper, and how it begins and ends.
 //
 // Crash-only: there is no other way to begin than to take over what the keeper holds (adopt.c).
 #include "primary.h"
@@ -35,12 +34,11 @@
 #include "rollout.h"
 #include "str.h"
 #include "supervisor.h"
+#include "turn.h"
 #include "upgrade.h"
 #include "watches.h"
 
 enum { FLUSH_MS = 1000, UP_AGAIN_MS = 10000, DESCRIPTORS_A_WORKER = 13, DESCRIPTORS_OF_OURS = 64 };
-
-void primary_wake(struct primary *primary) { primary->changed = true; }
 
 // ---- the pool's hooks
 
@@ -53,8 +51,8 @@ static void on_started(void *arg, struct worker *worker, struct pool_fds *fds) {
 }
 
 static void on_ended(void *arg, struct worker *worker) { watches_end(arg, worker); }
+static bool on_draining(void *arg, struct worker *worker) { return watches_drain(arg, worker) || node_draining(arg, worker); }
 static void on_changed(void *arg) { primary_wake(arg); }
-static bool on_draining(void *arg, struct worker *worker) { return node_draining(arg, worker); }
 static uint64_t on_telling(void *arg, struct worker *worker) { return node_telling(arg, worker); }
 
 static void on_progress(void *arg, const char *line) {
@@ -140,7 +138,7 @@ static void on_finished(void *arg, int exit_code, const char *why) {
     remove_file(primary, "pids");
     pool_release_paths(&primary->pool);
     remove_file(primary, "sock");
-    uv_stop(&primary->loop);
+    uv_stop(primary->loop);
 }
 
 void primary_stop(struct primary *primary, bool now) {
@@ -209,55 +207,9 @@ static void on_signal(struct primary *primary, int signo, bool from_kernel) {
     }
 }
 
-static void on_keeper_event(struct primary *primary, struct link_event *event) {
-    const struct keeper_message *message = &event->message;
-    if (message->verb == KEEPER_EXITED) pool_on_exited(&primary->pool, message->key, message->pid, message->status);
-    if (message->verb == KEEPER_SIGNAL) {
-        on_signal(primary, message->signo, message->from_kernel);
-        link_heard(&primary->link, message->signo);
-    }
-    for (int i = 0; i < 2; i++) fd_close(&event->fd[i]);
-    primary_wake(primary);
-}
+// ---- after the pool has done what was due
 
-static void take_keeper_events(struct primary *primary) {
-    struct link_event event;
-    int r = 0;
-    while (!primary->finished && (r = link_next_event(&primary->link, &event)) == 1) on_keeper_event(primary, &event);
-    if (r >= 0 || primary->keeper_gone) return;
-    primary->keeper_gone = true;
-    watch_pause(primary->channel, true);
-    orphan_begin(primary);
-}
-
-static void on_channel(void *arg, int fd) {
-    (void)fd;
-    take_keeper_events(arg);
-}
-
-// ---- the loop
-
-static void on_timer(uv_timer_t *timer) { primary_wake(timer->data); }
-
-static void set_timer(struct primary *primary, uint64_t due_ns, uint64_t now_ns) {
-    if (due_ns == CLOCK_NEVER) {
-        uv_timer_stop(&primary->timer);
-        return;
-    }
-    uint64_t wait_ms = due_ns <= now_ns ? 0 : (due_ns - now_ns + CLOCK_MS - 1) / CLOCK_MS;
-    uv_update_time(&primary->loop);
-    uv_timer_start(&primary->timer, on_timer, wait_ms, 0);
-}
-
-// Requests to the keeper may have brought events along: the loop would not see those, they are in memory already.
-static void on_before_wait(uv_prepare_t *prepare) {
-    struct primary *primary = prepare->data;
-    if (primary->link.first != NULL) take_keeper_events(primary);
-    if (primary->room && !primary->finished) handoff_run(primary);
-    if (!primary->changed || primary->finished) return;
-    primary->changed = false;
-    uint64_t now = clock_now_ns();
-    uint64_t due = primary->keeper_gone ? orphan_tick(primary, now) : pool_tick(&primary->pool, now);
+static void after_tick(struct primary *primary) {
     if (primary->pids_changed) adopt_write_pids(primary);
     primary->pids_changed = false;
     check_up(primary);
@@ -265,35 +217,20 @@ static void on_before_wait(uv_prepare_t *prepare) {
     check_reload(primary);
     supervisor_update(primary->supervisor);
     control_on_changed(primary->control);
-    set_timer(primary, primary->changed || primary->link.first != NULL ? now : due, now);
 }
 
-static void on_handed(void *arg, int fd) {
-    struct primary *primary = arg;
-    (void)fd;
-    handed_on_events(&primary->pool.intercept.handed);
-}
-
-static void on_wakes(void *arg, int fd) {
-    struct primary *primary = arg;
-    (void)fd;
-    pool_on_wakes(&primary->pool);
-}
+static const struct primary_role role = {
+    .on_signal = on_signal,
+    .on_keeper_gone = orphan_begin,
+    .after_tick = after_tick,
+};
 
 static int start_loop(struct primary *primary) {
-    int channel = fcntl(primary->link.fd, F_DUPFD_CLOEXEC, 0);
-    int wakes = fcntl(primary->pool.listeners.wakes, F_DUPFD_CLOEXEC, 0);
-    int handed = fcntl(primary->pool.intercept.handed.epoll, F_DUPFD_CLOEXEC, 0);
-    uv_prepare_init(&primary->loop, &primary->before_wait);
-    uv_timer_init(&primary->loop, &primary->timer);
-    uv_timer_init(&primary->loop, &primary->up_timer);
-    primary->before_wait.data = primary->timer.data = primary->up_timer.data = primary;
-    uv_prepare_start(&primary->before_wait, on_before_wait);
+    int r = turn_start(primary);
+    uv_timer_init(primary->loop, &primary->up_timer);
+    primary->up_timer.data = primary;
     uv_timer_start(&primary->up_timer, on_up_late, primary->launch.ready_timeout_ns / CLOCK_MS + 1000, 0);
-    primary->handed = watch_open(&primary->loop, handed, on_handed, primary);
-    primary->wakes = watch_open(&primary->loop, wakes, on_wakes, primary);
-    primary->channel = watch_open(&primary->loop, channel, on_channel, primary);
-    return primary->channel != NULL && primary->handed != NULL && primary->wakes != NULL ? 0 : -ENOMEM;
+    return r;
 }
 
 // This process holds about twelve descriptors a worker, the keeper seven; the keeper has raised the soft limit to the hard one.
@@ -322,6 +259,8 @@ static void prepare(struct primary *primary) {
     static const int ignored[] = {SIGTERM, SIGINT, SIGHUP, SIGQUIT, SIGUSR1, SIGUSR2, SIGTTIN, SIGTTOU, SIGPIPE};
     for (size_t i = 0; i < sizeof ignored / sizeof *ignored; i++) signal(ignored[i], SIG_IGN);
     prctl(PR_SET_NAME, "pando", 0, 0, 0);
+    primary->role = &role;
+    list_init(&primary->unsent);
     primary->lock = primary->ready = -1;
     primary->keeper = getppid();
     primary->pool.link = &primary->link;
@@ -349,7 +288,8 @@ int primary_main(int argc, char **argv) {
     }
     log_init("primary", argv[2], LOG_FORM_SHORT, LOG_LEVEL_INFO);
     prepare(primary);
-    if (uv_loop_init(&primary->loop) != 0) return 1;
+    primary->loop = uv_default_loop();
+    if (primary->loop == NULL) return 1;
     int r = adopt(primary, &error);
     if (r == 0) r = start_loop(primary);
     if (r != 0) {
@@ -372,8 +312,8 @@ int primary_main(int argc, char **argv) {
     adopt_given_done(primary);
     primary->supervisor = supervisor_open(primary);
     primary_wake(primary);
-    if (!primary->finished) uv_run(&primary->loop, UV_RUN_DEFAULT);
-    for (int i = 0; i < 3; i++) uv_run(&primary->loop, UV_RUN_NOWAIT);  // the last answers leave
+    if (!primary->finished) uv_run(primary->loop, UV_RUN_DEFAULT);
+    for (int i = 0; i < 3; i++) uv_run(primary->loop, UV_RUN_NOWAIT);  // the last answers leave
     outlet_flush(primary->output.out, FLUSH_MS);
     outlet_flush(primary->output.err, FLUSH_MS);
     if (!primary->keeper_gone) link_quit(&primary->link, primary->pool.record->exit_code);

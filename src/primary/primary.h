@@ -7,15 +7,26 @@
 #include <uv.h>
 
 #include "launch.h"
+#include "list.h"
 #include "output.h"
 #include "pool.h"
 #include "watch.h"
 #include "worker_channel.h"
 
 struct control;
+struct courier;
+struct courier_events;
+struct primary;
 struct upgrade;
 
 enum upgrade_state { UPGRADE_NONE, UPGRADE_RUNNING, UPGRADE_DONE, UPGRADE_REFUSED };
+
+// Where the command and a program that is its own primary (libpando) differ.
+struct primary_role {
+    void (*on_signal)(struct primary *primary, int signo, bool from_kernel);  // somebody signalled the keeper
+    void (*on_keeper_gone)(struct primary *primary);
+    void (*after_tick)(struct primary *primary);
+};
 
 #define NODE_FLIGHT_MAX 8
 
@@ -45,6 +56,7 @@ struct primary_worker {
     struct stream *out, *err;
     struct watch *listener, *ready_pipe;  // the listener's descriptor is a duplicate of the worker's
     struct worker_channel *channel;       // owned; NULL = none, or closed by the worker
+    struct courier *courier;              // owned; the same for a worker that is linked with libpando
     enum launch_channel channel_kind;
     struct node_worker node;              // with a channel of Node's
     uint64_t cpu_ns, sampled_ns;          // for `status`
@@ -54,8 +66,9 @@ struct primary_worker {
 struct health;
 
 struct primary {
+    const struct primary_role *role;  // borrowed
     struct health *health;  // owned; a worker is being asked whether it is ready; NULL = none is
-    uv_loop_t loop;
+    uv_loop_t *loop;        // borrowed
     uv_prepare_t before_wait;
     uv_timer_t timer, up_timer;
     struct link link;
@@ -68,6 +81,9 @@ struct primary {
     struct supervisor *supervisor;  // owned; NULL = none
     int given_count, given_slots;   // sockets that it passed on, and slots that got one of their own
     struct worker_channel_memory *channel_memory;  // one a slot; mapped for the life of the process
+    const struct courier_events *courier_events;  // borrowed; NULL = nobody listens
+    size_t message_max, message_queue_max;        // of couriers; 0 = the defaults
+    struct list_node unsent;                      // couriers with something to send
     struct watch *channel;
     struct watch *notify_socket[LAUNCH_WORKERS_MAX];
     struct primary_worker *worker[LAUNCH_WORKERS_MAX];  // owned; made when a slot first runs

@@ -163,8 +163,8 @@ struct supervisor *supervisor_open(struct primary *primary) {
     }
     supervisor->primary = primary;
     supervisor->main_pid = untold_main_pid(primary);
-    uv_timer_init(&primary->loop, &supervisor->watchdog);
-    uv_timer_init(&primary->loop, &supervisor->retry);
+    uv_timer_init(primary->loop, &supervisor->watchdog);
+    uv_timer_init(primary->loop, &supervisor->retry);
     supervisor->watchdog.data = supervisor->retry.data = supervisor;
     start_watchdog(supervisor);
     supervisor_update(supervisor);

@@ -159,7 +159,7 @@ static int spawn(struct upgrade *upgrade, int answer) {
     uv_process_options_t options = {
         .exit_cb = on_examined, .file = file, .args = is_keeper ? of_keeper : of_program, .stdio = stdio, .stdio_count = EXAMINE_FDS};
     upgrade->process.data = upgrade;
-    return uv_spawn(&upgrade->primary->loop, &upgrade->process, &options);
+    return uv_spawn(upgrade->primary->loop, &upgrade->process, &options);
 }
 
 static void on_not_spawned(uv_handle_t *handle) {
@@ -228,7 +228,7 @@ bool upgrade_begin(struct primary *primary, const char *program) {
     upgrade->primary = primary;
     upgrade->state = upgrade->answer = -1;
     for (int i = 0; i < EXAMINED_COUNT; i++) upgrade->executable[i] = -1;
-    uv_timer_init(&primary->loop, &upgrade->patience);
+    uv_timer_init(primary->loop, &upgrade->patience);
     upgrade->patience.data = upgrade;
     primary->upgrade = upgrade;
     begin(upgrade, program != NULL ? program : primary->pool.record->program);

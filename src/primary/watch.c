@@ -43,6 +43,14 @@ void watch_pause(struct watch *watch, bool pause) {
         uv_poll_start(&watch->poll, UV_READABLE | UV_DISCONNECT, on_poll);
 }
 
+void watch_ref(struct watch *watch, bool ref) {
+    if (watch == NULL) return;
+    if (ref)
+        uv_ref((uv_handle_t *)&watch->poll);
+    else
+        uv_unref((uv_handle_t *)&watch->poll);
+}
+
 int watch_fd(const struct watch *watch) { return watch->fd; }
 
 static void on_closed(uv_handle_t *handle) {

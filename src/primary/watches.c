@@ -8,6 +8,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "courier.h"
 #include "fd.h"
 #include "log.h"
 #include "node.h"
@@ -40,7 +41,7 @@ void watches_add_listener(struct primary *primary, struct worker *worker) {
     struct primary_worker *seen = watches_of(primary, worker);
     if (seen == NULL || worker->listener < 0) return;
     int fd = fcntl(worker->listener, F_DUPFD_CLOEXEC, 0);
-    if (fd >= 0) seen->listener = watch_open(&primary->loop, fd, on_listener, seen);
+    if (fd >= 0) seen->listener = watch_open(primary->loop, fd, on_listener, seen);
     if (seen->listener == NULL) log_error("worker %d: cannot watch its system calls: %s", worker_number(worker), strerror(errno));
 }
 
@@ -78,13 +79,10 @@ void watches_notify_socket(struct primary *primary, int slot, int fd_take) {
     if (fd_take < 0)
         log_warn("worker %d: no NOTIFY_SOCKET: %s", slot, strerror(-fd_take));
     else
-        primary->notify_socket[slot] = watch_open(&primary->loop, fd_take, on_notify_socket, worker);
+        primary->notify_socket[slot] = watch_open(primary->loop, fd_take, on_notify_socket, worker);
 }
 
 // ---- its channel
-
-// Who speaks on a channel of this kind; the argument of its functions is the struct primary_worker.
-static const struct worker_channel_events *const channel_events[LAUNCH_CHANNEL_COUNT] = {[LAUNCH_CHANNEL_NODE] = &node_events};
 
 static void open_channel(struct primary_worker *seen, int fd_take) {
     struct primary *primary = seen->primary;
@@ -92,9 +90,13 @@ static void open_channel(struct primary_worker *seen, int fd_take) {
     socklen_t len = sizeof type;
     getsockopt(fd_take, SOL_SOCKET, SO_TYPE, &type, &len);
     enum launch_channel kind = type == SOCK_STREAM ? LAUNCH_CHANNEL_NODE : LAUNCH_CHANNEL_PANDO;
-    seen->channel = worker_channel_open(&primary->loop, kind, fd_take, seen->worker->record->token, &primary->channel_memory[slot],
-                                        channel_events[kind], seen);
     seen->channel_kind = kind;
+    if (kind == LAUNCH_CHANNEL_PANDO) {
+        seen->courier = courier_open(seen, fd_take);
+        if (seen->courier == NULL) log_error("worker %d: cannot watch its channel: out of memory", worker_number(seen->worker));
+        return;
+    }
+    seen->channel = worker_channel_open(primary->loop, fd_take, seen->worker->record->token, &primary->channel_memory[slot], &node_events, seen);
     node_begin(seen);
     if (seen->channel == NULL) log_error("worker %d: cannot watch its channel: out of memory", slot);
 }
@@ -102,6 +104,11 @@ static void open_channel(struct primary_worker *seen, int fd_take) {
 void watches_resume_channels(struct primary *primary) {
     for (uint32_t i = 0; i < primary->pool.record->slot_end; i++)
         if (primary->worker[i] != NULL && primary->worker[i]->channel != NULL) worker_channel_resume(primary->worker[i]->channel);
+}
+
+bool watches_drain(struct primary *primary, struct worker *worker) {
+    const struct primary_worker *seen = primary->worker[worker->slot];
+    return seen != NULL && courier_drain(seen->courier);
 }
 
 // ---- a process comes and goes
@@ -112,9 +119,9 @@ void watches_start(struct primary *primary, struct worker *worker, struct pool_f
     worker->watches = seen;
     pid_t pid = worker->record->pid;
     char *tail = worker->record->tail;
-    if (fds->out >= 0) seen->out = stream_open(&primary->output, &primary->loop, worker_number(worker), pid, false, fd_take(&fds->out), tail);
-    if (fds->err >= 0) seen->err = stream_open(&primary->output, &primary->loop, worker_number(worker), pid, true, fd_take(&fds->err), tail);
-    if (fds->ready_pipe >= 0) seen->ready_pipe = watch_open(&primary->loop, fd_take(&fds->ready_pipe), on_ready_pipe, seen);
+    if (fds->out >= 0) seen->out = stream_open(&primary->output, primary->loop, worker_number(worker), pid, false, fd_take(&fds->out), tail);
+    if (fds->err >= 0) seen->err = stream_open(&primary->output, primary->loop, worker_number(worker), pid, true, fd_take(&fds->err), tail);
+    if (fds->ready_pipe >= 0) seen->ready_pipe = watch_open(primary->loop, fd_take(&fds->ready_pipe), on_ready_pipe, seen);
     if (fds->channel >= 0) open_channel(seen, fd_take(&fds->channel));
     watches_add_listener(primary, worker);
     watches_notify_socket(primary, worker->slot, -1);
@@ -131,6 +138,8 @@ void watches_end(struct primary *primary, struct worker *worker) {
     stream_finish(seen->out);
     stream_finish(seen->err);
     worker_channel_drain(seen->channel);
+    courier_finish(seen->courier);
+    seen->courier = NULL;
     node_end(seen);
     watch_close(seen->listener);
     watch_close(seen->ready_pipe);

@@ -17,7 +17,6 @@
 enum {
     RECEIVED_FD_MAX = 16,  // come and not taken; the protocols send one at a time
     FDS_A_READ = 253,      // SCM_MAX_FD: what a hostile worker may send at once
-    MESSAGES_A_TURN = 64,
     DRAIN_READS = 64,
     QUEUE_SHORT = 64 * 1024,  // a longer one: the worker is not read
     RETRY_MS = 10,
@@ -36,7 +35,6 @@ struct worker_channel {
     uv_poll_t poll;
     uv_timer_t retry;  // the system is short of something: not the worker's fault, and no event will tell
     int fd;            // owned
-    enum launch_channel kind;
     struct worker_channel_memory *memory;  // borrowed; a stream's
     const struct worker_channel_events *events;
     void *arg;
@@ -124,7 +122,7 @@ static void close_received(struct worker_channel *channel) {
     for (int fd; (fd = worker_channel_take_fd(channel)) >= 0;) close(fd);
 }
 
-static ssize_t receive(struct worker_channel *channel, void *data, size_t size, int *out_flags) {
+static ssize_t receive(struct worker_channel *channel, void *data, size_t size) {
     union {
         char bytes[CMSG_SPACE(sizeof(int) * FDS_A_READ)];
         struct cmsghdr align;
@@ -134,7 +132,6 @@ static ssize_t receive(struct worker_channel *channel, void *data, size_t size, 
     ssize_t n = recvmsg(channel->fd, &message, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
     if (n < 0) return -errno;
     keep_received(channel, &message);
-    *out_flags = message.msg_flags;
     return n;
 }
 
@@ -198,8 +195,7 @@ static void take_lines(struct worker_channel *channel) {
 // 1 = there may be more, 0 = nothing there, -1 = the end.
 static int read_stream(struct worker_channel *channel) {
     struct worker_channel_memory *memory = channel->memory;
-    int flags;
-    ssize_t n = receive(channel, memory->data + memory->len, sizeof memory->data - memory->len, &flags);
+    ssize_t n = receive(channel, memory->data + memory->len, sizeof memory->data - memory->len);
     if (n == -EAGAIN || n == -EINTR) return 0;
     if (n <= 0) return -1;
     memory->len += (uint32_t)n;
@@ -207,32 +203,7 @@ static int read_stream(struct worker_channel *channel) {
     return 1;
 }
 
-// An empty message reads like the end.
-static bool is_end(const struct worker_channel *channel) {
-    struct pollfd state = {.fd = channel->fd, .events = POLLRDHUP};
-    return poll(&state, 1, 0) == 1 && (state.revents & (POLLRDHUP | POLLHUP | POLLERR)) != 0;
-}
-
-static int read_message(struct worker_channel *channel) {
-    static char data[WORKER_CHANNEL_FRAME_MAX + 1];  // used up before the next read
-    int flags;
-    ssize_t n = receive(channel, data, sizeof data, &flags);
-    if (n == -EAGAIN || n == -EINTR) return 0;
-    if (n < 0 || (n == 0 && is_end(channel))) return -1;
-    give(channel, data, (size_t)n);
-    if (!channel->closed) close_received(channel);
-    return 1;
-}
-
-static int read_once(struct worker_channel *channel) {
-    if (channel->kind == LAUNCH_CHANNEL_NODE) return read_stream(channel);
-    int r = 1;
-    for (int i = 0; i < MESSAGES_A_TURN && r == 1 && !channel->closed && !channel->paused; i++) r = read_message(channel);
-    return r;
-}
-
 void worker_channel_resume(struct worker_channel *channel) {
-    if (channel->kind != LAUNCH_CHANNEL_NODE) return;
     channel->in_hand = true;
     take_lines(channel);
     channel->in_hand = false;
@@ -256,7 +227,7 @@ static ssize_t transmit(const struct worker_channel *channel, const void *data, 
         struct cmsghdr align;
     } control;
     struct iovec iov[2] = {{(void *)data, len}, {(char[]){"\n"}, 1}};
-    struct msghdr message = {.msg_iov = iov, .msg_iovlen = channel->kind == LAUNCH_CHANNEL_NODE ? 2 : 1};
+    struct msghdr message = {.msg_iov = iov, .msg_iovlen = 2};
     if (fd >= 0) {
         message.msg_control = control.bytes;
         message.msg_controllen = sizeof control.bytes;
@@ -287,7 +258,7 @@ static void flush(struct worker_channel *channel) {
         channel->queued_fds -= frame->fd >= 0;
         fd_close(&frame->fd);
         frame->sent += (size_t)n;
-        if (frame->sent >= frame->len + (channel->kind == LAUNCH_CHANNEL_NODE)) outgoing_free(channel, frame);
+        if (frame->sent >= frame->len + 1) outgoing_free(channel, frame);
     }
     if (channel->first == NULL && channel->events != NULL && channel->events->on_room != NULL) channel->events->on_room(channel->arg);
 }
@@ -320,7 +291,7 @@ int worker_channel_send(struct worker_channel *channel, const void *data, size_t
     if (is_shortage(n)) uv_timer_start(&channel->retry, on_retry, RETRY_MS, 0);
     if (is_shortage(n) || n == -EAGAIN) return enqueue(channel, data, len, fd, 0);
     if (n < 0) return n == -ECONNRESET ? -EPIPE : (int)n;
-    size_t whole = len + (channel->kind == LAUNCH_CHANNEL_NODE);
+    size_t whole = len + 1;  // the newline
     return (size_t)n >= whole ? 0 : enqueue(channel, data, len, -1, (size_t)n);
 }
 
@@ -333,7 +304,7 @@ static void on_poll(uv_poll_t *poll, int status, int events) {
     channel->in_hand = true;
     // An error shows as an event without a name: reading tells what it is.
     if (status == 0 && (events & UV_WRITABLE) != 0) flush(channel);
-    if (!channel->closed && (status != 0 || (events & UV_READABLE) != 0) && read_once(channel) < 0) end(channel);
+    if (!channel->closed && (status != 0 || (events & UV_READABLE) != 0) && read_stream(channel) < 0) end(channel);
     channel->in_hand = false;
     if (channel->closed)
         worker_channel_close(channel);
@@ -341,7 +312,7 @@ static void on_poll(uv_poll_t *poll, int status, int events) {
         watch(channel);
 }
 
-struct worker_channel *worker_channel_open(uv_loop_t *loop, enum launch_channel kind, int fd_take, uint64_t token,
+struct worker_channel *worker_channel_open(uv_loop_t *loop, int fd_take, uint64_t token,
                                            struct worker_channel_memory *memory, const struct worker_channel_events *events, void *arg) {
     struct worker_channel *channel = memory == NULL ? NULL : calloc(1, sizeof *channel);
     if (channel == NULL || uv_poll_init(loop, &channel->poll, fd_take) != 0) {
@@ -351,7 +322,6 @@ struct worker_channel *worker_channel_open(uv_loop_t *loop, enum launch_channel 
     }
     begin_memory(memory, token);
     channel->fd = fd_take;
-    channel->kind = kind;
     channel->memory = memory;
     channel->events = events;
     channel->arg = arg;
@@ -367,7 +337,7 @@ void worker_channel_drain(struct worker_channel *channel) {
     if (channel == NULL) return;
     int r = 1;
     channel->in_hand = true;
-    for (int i = 0; i < DRAIN_READS && r == 1 && !channel->closed; i++) r = read_once(channel);
+    for (int i = 0; i < DRAIN_READS && r == 1 && !channel->closed; i++) r = read_stream(channel);
     channel->in_hand = false;
     if (channel->closed) worker_channel_close(channel);
 }

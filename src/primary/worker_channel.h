@@ -1,9 +1,7 @@
 // SPDX-License-Identifier: MIT
-// Our end of a worker's channel: frames come in, frames go out, either with a descriptor along. It knows where a frame ends
-// and nothing of what is in it. Bounded both ways: a frame has at most 64 KiB (a longer one is skipped whole), what the worker
+// Our end of a Node worker's channel: frames, which are lines of a stream, come in and go out, either with a descriptor along. It
+// knows where a frame ends and nothing of what is in it. Bounded both ways: a frame has at most 64 KiB (a longer one is skipped whole), what the worker
 // does not take waits in a queue of at most 1 MiB, and while that queue is not short the worker is not read.
-//
-// NODE: a stream; a frame is a line. PANDO: SOCK_SEQPACKET; a frame is a message.
 //
 // What was read of a stream and not yet handled lies in memory that the keeper holds: a primary that is killed half-way through
 // a frame leaves it to the next one. (Descriptors that had come along are lost then.)
@@ -44,7 +42,7 @@ struct worker_channel_events {
 struct worker_channel_memory *worker_channel_memory_map(int *memfd);
 
 // `memory` (borrowed) is that of the worker's slot. The descriptor is consumed. NULL when out of memory.
-struct worker_channel *worker_channel_open(uv_loop_t *loop, enum launch_channel kind, int fd_take, uint64_t token,
+struct worker_channel *worker_channel_open(uv_loop_t *loop, int fd_take, uint64_t token,
                                            struct worker_channel_memory *memory, const struct worker_channel_events *events, void *arg);
 // After adoption: what the other primary had read and not handled.
 void worker_channel_resume(struct worker_channel *channel);
@@ -57,8 +55,7 @@ void worker_channel_close(struct worker_channel *channel);  // NULL is fine
 int worker_channel_send(struct worker_channel *channel, const void *data, size_t len, int fd);
 // Bytes that wait for the worker to take them.
 size_t worker_channel_queued(const struct worker_channel *channel);
-// The oldest descriptor that has come and was not taken; the caller's. -1 = none. What came with a frame of PANDO and is not taken
-// while it is handled is closed.
+// The oldest descriptor that has come and was not taken; the caller's. -1 = none.
 int worker_channel_take_fd(struct worker_channel *channel);
 void worker_channel_pause(struct worker_channel *channel, bool pause);  // leave it unread, or read on
 uint64_t *worker_channel_state(struct worker_channel *channel);         // the protocol's own word, kept over primaries

@@ -16,6 +16,11 @@ enum inherit_fd {
     INHERIT_CHANNEL = 3,
 };
 
+// A program that is its own primary (libpando) starts the keeper as its child: `pando-keeper VERB NAME`, with INHERIT_CHANNEL alone.
+// When that program ends, so do the workers (TERM, then KILL), or, surviving, they and the keeper live on until they end.
+#define INHERIT_EMBEDDED_VERB "--embedded"
+#define INHERIT_SURVIVING_VERB "--surviving"
+
 // First byte on INHERIT_READY; the rest until end of file is text for the user.
 enum inherit_ready { INHERIT_READY_UP = 'U', INHERIT_READY_FAILED = 'F' };
 
@@ -27,3 +32,6 @@ enum inherit_ready { INHERIT_READY_UP = 'U', INHERIT_READY_FAILED = 'F' };
 // or not. `pando-keeper --examine FD` does the same for a state as another keeper would get it.
 #define INHERIT_EXAMINE_VERB "--examine"
 enum inherit_examine { INHERIT_EXAMINE_RECORD = 3, INHERIT_EXAMINE_LAUNCH = 4, INHERIT_EXAMINE_STATE = 3 };
+// A worker finds its channel by this variable of its environment: "FD:INODE". The inode tells the socket from whatever
+// else has that number in a process that the worker started.
+#define INHERIT_WORKER_CHANNEL "PANDO_CHANNEL_FD"

@@ -54,7 +54,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     size_t len = 0;
     struct reader reader = {0};
     if (socketpair(AF_UNIX, SOCK_STREAM, 0, pair) != 0) abort();
-    struct worker_channel *channel = worker_channel_open(&loop, LAUNCH_CHANNEL_NODE, pair[0], ++token, memory, &events, &reader);
+    struct worker_channel *channel = worker_channel_open(&loop, pair[0], ++token, memory, &events, &reader);
     for (size_t at = 0; at < size;) {
         size_t piece = data[at++];
         if (piece > size - at) piece = size - at;

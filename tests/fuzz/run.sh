@@ -5,7 +5,7 @@
 cd "$(dirname "$0")/../.." || exit 1
 seconds=${1:-10}; [ $# -gt 0 ] && shift
 out=build/fuzz; mkdir -p $out
-flags="-std=gnu17 -O1 -g -D_GNU_SOURCE -fno-strict-aliasing -Isrc/base -Isrc/wire -Isrc/http -Isrc/app -Iinclude
+flags="-std=gnu17 -O1 -g -D_GNU_SOURCE -fno-strict-aliasing -Isrc/base -Isrc/wire -Isrc/http -Isrc/app -Isrc/member -Iinclude
        -fsanitize=fuzzer,address,undefined -fno-sanitize-recover=all"
 llhttp=/usr/share/llhttp; llhttp_include=/usr/share/include/llhttp; [ -f $llhttp/llhttp.h ] && llhttp_include=$llhttp
 failed=0
@@ -15,18 +15,19 @@ cases=
 sources() {
     case $1 in
     h1_parse) echo "src/http/h1_parse.c $llhttp/llhttp.c $llhttp/api.c $llhttp/http.c -I$llhttp_include -Wno-everything" ;;
-    cookies) echo "src/app/*.c src/http/*.c src/base/*.c -luv -ljansson -lcrypto" ;;
+    cookies) echo "src/app/*.c src/http/*.c src/base/*.c src/member/*.c src/wire/message.c -luv -ljansson" ;;
     router) echo "src/app/pattern.c" ;;
     multipart) echo "src/app/multipart_parse.c" ;;
     paths) echo "src/app/static_path.c src/app/url.c src/app/range.c" ;;
     node_ipc) echo "src/wire/node_ipc.c src/primary/worker_channel.c src/base/buf.c src/base/fd.c -Isrc/primary -luv -ljansson" ;;
+    message) echo "src/wire/message.c src/base/fd.c" ;;
     plan) echo "src/wire/plan.c src/base/fd.c" ;;
     esac
 }
 
 fuzz() {
     dictionary=; seeds=
-    [ "$1" = plan ] || [ "$1" = node_ipc ] || dictionary=-dict=tests/fuzz/http.dict
+    [ "$1" = plan ] || [ "$1" = node_ipc ] || [ "$1" = message ] || dictionary=-dict=tests/fuzz/http.dict
     [ -d "tests/fuzz/seeds/$1" ] && seeds=tests/fuzz/seeds/$1
     # shellcheck disable=SC2046,SC2086  # lists of words
     clang $flags tests/fuzz/fuzz_$1.c $(sources $1) -o $out/$1 || return 1
@@ -38,7 +39,7 @@ fuzz() {
     return $status
 }
 
-for target in ${@:-h1_parse cookies router multipart paths plan node_ipc}; do
+for target in ${@:-h1_parse cookies router multipart paths plan node_ipc message}; do
     echo "== $target, $seconds s"
     if fuzz $target; then
         cases="$cases<testcase classname=\"fuzz\" name=\"$target\"/>"

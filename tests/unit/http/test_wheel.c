@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 #include "test.h"
 
-#include "limits.h"
+#include "http_limits.h"
 #include "wheel.h"
 
 static struct wheel wheel;

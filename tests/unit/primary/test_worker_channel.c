@@ -54,22 +54,22 @@ static void on_end(void *arg) { ((struct side *)arg)->ends++; }
 
 static const struct worker_channel_events events = {on_frame, on_too_long, on_room, on_end};
 
-static void attach(struct side *side, enum launch_channel kind, uint64_t token) {
+static void attach(struct side *side, uint64_t token) {
     int pair[2];
-    assert_int_equal(socketpair(AF_UNIX, kind == LAUNCH_CHANNEL_NODE ? SOCK_STREAM : SOCK_SEQPACKET, 0, pair), 0);
+    assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM, 0, pair), 0);
     side->far = pair[1];
-    side->channel = worker_channel_open(&side->loop, kind, pair[0], token, side->memory, &events, side);
+    side->channel = worker_channel_open(&side->loop, pair[0], token, side->memory, &events, side);
     assert_non_null(side->channel);
 }
 
-static struct side *make(enum launch_channel kind) {
+static struct side *make(void) {
     struct side *side = calloc(1, sizeof *side);
     int memfd = -1;
     assert_int_equal(uv_loop_init(&side->loop), 0);
     side->memory = worker_channel_memory_map(&memfd);
     assert_non_null(side->memory);
     close(memfd);
-    attach(side, kind, 7);
+    attach(side, 7);
     return side;
 }
 
@@ -90,7 +90,7 @@ static void put(struct side *side, const char *text) { assert_int_equal(write(si
 
 static void lines_split_and_merged_come_whole(void **unused) {
     (void)unused;
-    struct side *side = make(LAUNCH_CHANNEL_NODE);
+    struct side *side = make();
     put(side, "a");
     turn(side);
     assert_int_equal(side->frames, 0);
@@ -118,7 +118,7 @@ static void send_fd(int to, const char *text, int fd, int count) {
 
 static void a_descriptor_comes_with_its_line(void **unused) {
     (void)unused;
-    struct side *side = make(LAUNCH_CHANNEL_NODE);
+    struct side *side = make();
     send_fd(side->far, "handle\n", STDIN_FILENO, 1);
     turn(side);
     assert_string_equal(side->said, "handle|");
@@ -134,7 +134,7 @@ static int open_descriptors(void) {
 
 static void many_descriptors_are_bounded_and_closed(void **unused) {
     (void)unused;
-    struct side *side = make(LAUNCH_CHANNEL_NODE);
+    struct side *side = make();
     int before = open_descriptors();
     send_fd(side->far, "x", STDIN_FILENO, 60);
     turn(side);
@@ -158,7 +158,7 @@ static void write_bytes(struct side *side, char byte, size_t len) {
 
 static void a_line_at_the_limit_comes_and_a_longer_one_is_skipped_whole(void **unused) {
     (void)unused;
-    struct side *side = make(LAUNCH_CHANNEL_NODE);
+    struct side *side = make();
     write_bytes(side, 'x', WORKER_CHANNEL_FRAME_MAX);
     put(side, "\n");
     turn(side);
@@ -178,7 +178,7 @@ static void a_line_at_the_limit_comes_and_a_longer_one_is_skipped_whole(void **u
 
 static void a_full_queue_says_so_and_flows_again(void **unused) {
     (void)unused;
-    struct side *side = make(LAUNCH_CHANNEL_NODE);
+    struct side *side = make();
     static char frame[32 * 1024], sink[256 * 1024];
     int sent = 0, r;
     size_t got = 0;
@@ -203,7 +203,7 @@ static void a_full_queue_says_so_and_flows_again(void **unused) {
 
 static void the_end_is_told_once(void **unused) {
     (void)unused;
-    struct side *side = make(LAUNCH_CHANNEL_NODE);
+    struct side *side = make();
     put(side, "last\n");
     close(side->far);
     side->far = -1;
@@ -216,7 +216,7 @@ static void the_end_is_told_once(void **unused) {
 
 static void it_may_be_closed_from_its_own_function(void **unused) {
     (void)unused;
-    struct side *side = make(LAUNCH_CHANNEL_NODE);
+    struct side *side = make();
     side->close_in_frame = true;
     put(side, "one\ntwo\n");
     turn(side);
@@ -227,14 +227,14 @@ static void it_may_be_closed_from_its_own_function(void **unused) {
 // The first primary dies with half a line read, and between a read and its note.
 static void half_a_line_outlives_the_primary(void **unused) {
     (void)unused;
-    struct side *side = make(LAUNCH_CHANNEL_NODE);
+    struct side *side = make();
     put(side, "done\nhal");
     turn(side);
     worker_channel_close(side->channel);
     close(side->far);
     turn(side);
     memcpy(side->memory->data + side->memory->len, "f\nsec", 5);
-    attach(side, LAUNCH_CHANNEL_NODE, 7);
+    attach(side, 7);
     worker_channel_resume(side->channel);
     assert_string_equal(side->said, "done|half|");
     put(side, "ond\n");
@@ -245,13 +245,13 @@ static void half_a_line_outlives_the_primary(void **unused) {
 
 static void what_an_earlier_worker_left_is_not_the_next_ones(void **unused) {
     (void)unused;
-    struct side *side = make(LAUNCH_CHANNEL_NODE);
+    struct side *side = make();
     put(side, "rest of the dead");
     turn(side);
     worker_channel_close(side->channel);
     close(side->far);
     turn(side);
-    attach(side, LAUNCH_CHANNEL_NODE, 8);
+    attach(side, 8);
     put(side, "mine\n");
     turn(side);
     assert_string_equal(side->said, "mine|");
@@ -260,35 +260,15 @@ static void what_an_earlier_worker_left_is_not_the_next_ones(void **unused) {
 
 static void a_line_that_kills_primaries_is_given_up(void **unused) {
     (void)unused;
-    struct side *side = make(LAUNCH_CHANNEL_NODE);
+    struct side *side = make();
     worker_channel_close(side->channel);
     close(side->far);
     turn(side);
     memcpy(side->memory->data, "poison\nfine\n", 12);
     side->memory->tries = 3;
-    attach(side, LAUNCH_CHANNEL_NODE, 7);
+    attach(side, 7);
     worker_channel_resume(side->channel);
     assert_string_equal(side->said, "fine|");
-    finish(side);
-}
-
-static void messages_keep_their_length(void **unused) {
-    (void)unused;
-    struct side *side = make(LAUNCH_CHANNEL_PANDO);
-    static char big[WORKER_CHANNEL_FRAME_MAX + 5];
-    put(side, "a\nb");
-    assert_int_equal(send(side->far, "", 0, 0), 0);
-    send_fd(side->far, "with", STDIN_FILENO, 1);
-    assert_int_equal(send(side->far, big, sizeof big, 0), (ssize_t)sizeof big);
-    put(side, "z");
-    turn(side);
-    assert_string_equal(side->said, "a\nb||with|z|");
-    assert_int_equal(side->fds, 1);
-    assert_int_equal(side->too_long, 1);
-    assert_int_equal(side->ends, 0);
-    char answer[16];
-    assert_int_equal(worker_channel_send(side->channel, "hello", 5, -1), 0);
-    assert_int_equal(recv(side->far, answer, sizeof answer, 0), 5);
     finish(side);
 }
 
@@ -304,7 +284,6 @@ int main(void) {
         cmocka_unit_test(half_a_line_outlives_the_primary),
         cmocka_unit_test(what_an_earlier_worker_left_is_not_the_next_ones),
         cmocka_unit_test(a_line_that_kills_primaries_is_given_up),
-        cmocka_unit_test(messages_keep_their_length),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

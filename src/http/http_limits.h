@@ -3,8 +3,6 @@
 // (struct pando_server_options, where 0 means the value here).
 #pragma once
 
-#include_next <limits.h>  // this file stands before libc's on the include path of http and app
-
 // Sizes and counts
 #define LIMIT_HEADER_BYTES (16 * 1024)           // maxHeaderSize: request line and fields; more is 431
 #define LIMIT_HEADER_BYTES_MAX (60 * 1024)       // what an option may raise it to: offsets in a head are 16 bits
