@@ -50,7 +50,7 @@ enum { DRAIN_BYTES = 4096, QUICK_DEATHS_MAX = 5, POLL_FIXED = 3 };
 
 static const int forwarded[FORWARDED_MAX] = {SIGTERM, SIGINT, SIGHUP, SIGQUIT, SIGUSR1, SIGUSR2, SIGTTIN, SIGTTOU};
 
-struct keeper keeper;
+struct keeper keeper = {.channel = -1, .primary_pidfd = -1, .parent_pidfd = -1};
 
 // A reader of our stderr that stalls costs lines, never the service.
 static void write_if_room(void *arg, const char *bytes, size_t len) {
@@ -724,7 +724,6 @@ static int adopt_all_inherited(void) {
 
 static int begin(void) {
     int r = adopt_all_inherited();  // first of all: an absent one's number is free for anything we open
-    keeper.channel = keeper.primary_pidfd = keeper.parent_pidfd = -1;
     keeper.had_terminal = has_terminal();
     return r;
 }
