@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: MIT
 // Stopping a worker that pulls from a shared socket, without losing what it has accepted: it is told to stop only while it
 // is frozen and seen to have no open connection, for then it cannot have taken one in between. A program without a signal
-// handler drains just as well.
+// handler drains just as well: it gets SIGKILL, frozen, in place of its stop signal. That ends it the same way, but by the stop
+// signal only one of its threads would end at once; another, thawed with it, could accept in between.
 //
 //   look --no connection--> freeze --all threads stopped, still none--> stop signal, thaw --> it ends
 //    ^                        |
@@ -98,11 +99,29 @@ void pool_freeze(struct pool *pool, struct worker *worker, uint64_t now_ns) {
     if (link_kill(pool->link, worker->record->pid, SIGSTOP, true) != 0) worker->record->frozen = false;
 }
 
+static bool ends_by(int signo) {
+    return signo == SIGTERM || signo == SIGINT || signo == SIGHUP || signo == SIGUSR1 || signo == SIGUSR2;
+}
+
+static bool leaves_to_default(pid_t pid, void *arg) {
+    int *signo = arg;
+    if (!procinfo_leaves_to_default(pid, *signo)) *signo = 0;
+    return *signo != 0;
+}
+
+static bool can_be_cut_short(struct pool *pool, const struct worker *worker) {
+    int signo = pool_launch_of(pool, worker)->stop_signal;
+    if (!worker->record->frozen || !ends_by(signo) || !pool_group_is_stopped(pool_groups(pool), worker->record->pid)) return false;
+    procinfo_groups_each(pool_groups(pool), worker->record->pid, leaves_to_default, &signo);
+    return signo != 0;
+}
+
 static void tell(struct pool *pool, struct worker *worker) {
     if (!worker->record->messaged) pool->hooks.telling(pool->arg, worker);
     worker->record->told = worker->record->bid = true;
     worker->record->keep = worker->record->kept = false;
-    link_kill(pool->link, worker->record->pid, pool_launch_of(pool, worker)->stop_signal, true);
+    worker->record->cut_short = can_be_cut_short(pool, worker);
+    link_kill(pool->link, worker->record->pid, worker->record->cut_short ? SIGKILL : pool_launch_of(pool, worker)->stop_signal, true);
     pool_thaw(pool, worker);
     worker->record->next_look_ns = CLOCK_NEVER;
 }

@@ -128,14 +128,15 @@ static void listened(struct question *question, int address, const struct record
 }
 
 // O_NONBLOCK belongs to the shared open file, so that the last to listen decides; programs that are copies agree.
-static void adopt_nonblock(int shared, int own) {
+static void adopt_nonblock(int shared, int own, const struct record_address *at) {
+    if (at->unblocked) return;
     int wanted = fcntl(own, F_GETFL), now = fcntl(shared, F_GETFL);
     if (wanted >= 0 && now >= 0 && ((wanted ^ now) & O_NONBLOCK) != 0) fcntl(shared, F_SETFL, now ^ O_NONBLOCK);
 }
 
 // Another socket takes the place of the worker's own, under the same number.
 static enum verdict give(struct question *question, int own, int row, int address) {
-    adopt_nonblock(question->intercept->listeners->fd[row], own);
+    adopt_nonblock(question->intercept->listeners->fd[row], own, &question->intercept->record->address[address]);
     int flags = procinfo_fd_flags(question->tgid, question->fd);
     bool cloexec = flags < 0 || (flags & O_CLOEXEC) != 0;
     int r = notify_add_fd(question->worker->listener, question->id, question->intercept->listeners->fd[row], question->fd, cloexec);

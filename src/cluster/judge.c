@@ -81,6 +81,7 @@ static void unblock(struct pool *pool, int address) {
     int row = listeners_any_row(&pool->listeners, address);
     log_warn("%s: its programs poll, then accept on a blocking listener, and share one that the supervisor made: it is made non-blocking",
              address_text(&pool->record->address[address], text, sizeof text));
+    pool->record->address[address].unblocked = true;
     if (row >= 0) fd_set_nonblock(pool->listeners.fd[row], true);
 }
 

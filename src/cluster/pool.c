@@ -387,6 +387,7 @@ static void died(struct pool *pool, struct worker *worker, int status) {
     struct record_worker *record = worker->record;
     enum worker_state was = worker_state(worker);
     char why[PANDO_ERROR_TEXT_SIZE];
+    if (record->cut_short && status != KEEPER_STATUS_UNKNOWN && WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL) status = pool_launch_of(pool, worker)->stop_signal;
     record->last_status = status;
     pool->hooks.ended(pool->arg, worker);
     if (worker_next(was, WORKER_EVENT_DIED) < 0) {  // a process that its primary did not live to write down

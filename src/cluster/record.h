@@ -17,7 +17,7 @@
 
 #define RECORD_MAGIC UINT64_C(0x50616e646f526563)  // "PandoRec"
 #ifndef RECORD_VERSION
-#define RECORD_VERSION 4
+#define RECORD_VERSION 5
 #endif
 #define RECORD_ADDRESS_MAX 64     // addresses that workers bind; a bit each in a 64-bit mask
 #define RECORD_SOCKET_MAX 4096    // listening sockets of all addresses
@@ -66,6 +66,7 @@ struct record_worker {
     bool restarting;     // ended for that; its successor is not ready yet
     bool frozen;         // stopped by us: thaw it, whatever happens
     bool told;           // draining: it has got its stop signal
+    bool cut_short;      // told, and it handles no stop signal: it got SIGKILL in its place, see drain.c
     bool online;         // it is linked with libpando, and said that it runs
     bool opened;         // it reads the channel it has to the primary: told there to finish, it ends by itself
     bool bid;            // draining: its channel has heard that it shall end: there is no way back
@@ -90,6 +91,7 @@ struct record_address {
     bool steered;   // by eBPF
     bool for_all;   // one socket for all generations: a unix path, one that is passed, or where no program can choose (MPTCP, UDP that was asked for)
     bool fixed;     // its one socket came from the supervisor, and no other can join it: whoever binds this gets that one
+    bool unblocked; // and was made non-blocking for good: see judge.c
     bool passed;    // its connections are accepted by the primary and passed to the workers, in turn
     uint32_t pair;  // the system chose the port; this was the pair-th such wish of each worker. 0 = a port that was named
     bool strangers_warned;

@@ -283,7 +283,7 @@ int pool_start_process(struct pool *pool, struct worker *worker, struct pando_er
     record->intercept = pool->record->intercept;
     record->started_ns = clock_now_ns();
     record->first_listen_ns = record->addresses = record->asked = record->ask_ns = 0;
-    record->stale = record->told = record->bid = record->messaged = record->leaving = record->frozen = record->ready_sign = record->foreign = false;
+    record->stale = record->told = record->cut_short = record->bid = record->messaged = record->leaving = record->frozen = record->ready_sign = record->foreign = false;
     record->online = record->opened = false;
     record->tail[0] = '\0';
     r = spawn_it(&start, error, out_exit_code);

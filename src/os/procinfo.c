@@ -184,10 +184,13 @@ long procinfo_syscall(pid_t tid) {
     return number < 0 ? -2 : number;
 }
 
-bool procinfo_catches(pid_t pid, int signo) {
+bool procinfo_leaves_to_default(pid_t pid, int signo) {
+    static const char *const masks[] = {"SigBlk:", "SigIgn:", "SigCgt:"};
     char value[VALUE_SIZE];
-    if (signo < 1 || signo > 64 || find_status(pid, "SigCgt:", value, sizeof value)) return false;
-    return strtoull(value, NULL, 16) >> (signo - 1) & 1;
+    if (signo < 1 || signo > 64) return false;
+    for (size_t i = 0; i < sizeof masks / sizeof *masks; i++)
+        if (find_status(pid, masks[i], value, sizeof value) != 0 || (strtoull(value, NULL, 16) >> (signo - 1) & 1) != 0) return false;
+    return true;
 }
 
 // 't' as well: under a tracer (strace) a stopped thread never shows T. A thread that ended runs no more either.

@@ -1,4 +1,5 @@
 """Under systemd: what Pando tells it, what it gets from it, and the unit that `pando unit` writes."""
+import fcntl
 import os
 import random
 import re
@@ -345,6 +346,17 @@ def test_programs_serve_a_socket_that_was_passed_on(pando, supervisor, program, 
                 assert read_answer(client).status == 200
         for client in keep:
             client.close()
+
+
+def test_a_shared_socket_of_programs_that_poll_stays_non_blocking(pando, supervisor):
+    """Each copy listens on a blocking socket: none of them makes the shared one blocking again."""
+    port = free_port()
+    with listen_at(port, "127.0.0.1") as given:
+        instance = supervisor.start(pando, app("select_server"), port, workers=2, sockets=[("web.socket", given)])
+        instance.wait_ready()
+        assert fcntl.fcntl(given, fcntl.F_GETFL) & os.O_NONBLOCK
+        assert instance.ctl("restart").returncode == 0
+        assert fcntl.fcntl(given, fcntl.F_GETFL) & os.O_NONBLOCK
 
 
 def test_a_program_that_binds_both_families_gets_both_sockets(pando, supervisor):

@@ -211,7 +211,6 @@ static void a_zombie_can_still_be_read(void **state) {
     assert_int_equal(zombie.state, 'Z');
     assert_int_equal(zombie.rss_bytes, 0);
     assert_true(procinfo_all_stopped(pid));
-    assert_false(procinfo_catches(pid, SIGTERM));
     child_end(pid);
 }
 
@@ -227,7 +226,7 @@ static void of_a_process_that_is_gone_everything_says_so(void **state) {
     procinfo_uid(pid, &error);
     assert_int_equal(error, -ESRCH);
     assert_int_equal(procinfo_syscall(pid), -ESRCH - 1000);
-    assert_false(procinfo_catches(pid, SIGTERM));
+    assert_false(procinfo_leaves_to_default(pid, SIGTERM));
     assert_true(procinfo_all_stopped(pid));
     assert_int_equal(procinfo_socket_each(pid, note_socket, &seen), -ESRCH);
     assert_int_equal(procinfo_fd_count(pid), -ESRCH);
@@ -257,21 +256,26 @@ static void a_group_is_found_when_its_leader_has_died(void **state) {
 static void on_signal(int signo) { (void)signo; }
 
 static void catch_signals(void) {
+    sigset_t blocked;
+    sigemptyset(&blocked);
+    sigaddset(&blocked, SIGINT);
     signal(SIGHUP, on_signal);
     signal(SIGRTMAX, on_signal);
     signal(SIGUSR1, SIG_IGN);
     signal(SIGUSR2, SIG_DFL);
+    sigprocmask(SIG_BLOCK, &blocked, NULL);
 }
 
-static void signals_with_a_handler_are_caught_and_others_are_not(void **state) {
+static void signals_that_are_caught_ignored_or_blocked_are_not_left_to_the_default(void **state) {
     (void)state;
     pid_t pid = child_start(catch_signals);
-    assert_true(procinfo_catches(pid, SIGHUP));
-    assert_true(procinfo_catches(pid, SIGRTMAX));
-    assert_false(procinfo_catches(pid, SIGUSR1));
-    assert_false(procinfo_catches(pid, SIGUSR2));
-    assert_false(procinfo_catches(pid, 0));
-    assert_false(procinfo_catches(pid, 65));
+    assert_false(procinfo_leaves_to_default(pid, SIGHUP));
+    assert_false(procinfo_leaves_to_default(pid, SIGRTMAX));
+    assert_false(procinfo_leaves_to_default(pid, SIGUSR1));
+    assert_false(procinfo_leaves_to_default(pid, SIGINT));
+    assert_true(procinfo_leaves_to_default(pid, SIGUSR2));
+    assert_false(procinfo_leaves_to_default(pid, 0));
+    assert_false(procinfo_leaves_to_default(pid, 65));
     child_end(pid);
 }
 
@@ -289,8 +293,8 @@ static void a_status_of_any_length_is_read(void **state) {
     (void)state;
     if (geteuid() != 0) skip();
     pid_t pid = child_start(join_many_groups);
-    assert_true(procinfo_catches(pid, SIGHUP));
-    assert_false(procinfo_catches(pid, SIGUSR1));
+    assert_false(procinfo_leaves_to_default(pid, SIGHUP));
+    assert_true(procinfo_leaves_to_default(pid, SIGUSR2));
     child_end(pid);
 }
 
@@ -348,7 +352,7 @@ int main(void) {
         cmocka_unit_test(a_zombie_can_still_be_read),
         cmocka_unit_test(of_a_process_that_is_gone_everything_says_so),
         cmocka_unit_test(a_group_is_found_when_its_leader_has_died),
-        cmocka_unit_test(signals_with_a_handler_are_caught_and_others_are_not),
+        cmocka_unit_test(signals_that_are_caught_ignored_or_blocked_are_not_left_to_the_default),
         cmocka_unit_test(a_status_of_any_length_is_read),
         cmocka_unit_test(the_effective_user_is_told),
         cmocka_unit_test(the_call_that_a_thread_waits_in_is_told),
