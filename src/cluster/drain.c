@@ -1,8 +1,11 @@
 // SPDX-License-Identifier: MIT
 // Stopping a worker that pulls from a shared socket, without losing what it has accepted: it is told to stop only while it
 // is frozen and seen to have no open connection, for then it cannot have taken one in between. A program without a signal
-// handler drains just as well: it gets SIGKILL, frozen, in place of its stop signal. That ends it the same way, but by the stop
-// signal only one of its threads would end at once; another, thawed with it, could accept in between.
+// handler drains just as well.
+//
+// A signal that comes while all threads are stopped is taken by whichever runs first, and until it is handled the others run on
+// and may accept. So the stop signal goes to the main thread, which would take it if nobody was stopped; and where no handler
+// waits for it, SIGKILL takes its place: that ends the program the same way, without one more instruction of any thread.
 //
 //   look --no connection--> freeze --all threads stopped, still none--> stop signal, thaw --> it ends
 //    ^                        |
@@ -13,6 +16,8 @@
 // One that a rollback may ask for (--keep-old) is not told: it stays frozen. One that has a channel is told there first
 // (hooks.draining, hooks.telling), and has some time before the signal.
 #include <signal.h>
+#include <sys/syscall.h>
+#include <unistd.h>
 
 #include "address.h"
 #include "clock.h"
@@ -103,25 +108,40 @@ static bool ends_by(int signo) {
     return signo == SIGTERM || signo == SIGINT || signo == SIGHUP || signo == SIGUSR1 || signo == SIGUSR2;
 }
 
-static bool leaves_to_default(pid_t pid, void *arg) {
+static bool is_left_to_default(pid_t pid, void *arg) {
     int *signo = arg;
-    if (!procinfo_leaves_to_default(pid, *signo)) *signo = 0;
+    if (procinfo_signal(pid, *signo) != PROCINFO_SIGNAL_DEFAULT) *signo = 0;
     return *signo != 0;
 }
 
-static bool can_be_cut_short(struct pool *pool, const struct worker *worker) {
-    int signo = pool_launch_of(pool, worker)->stop_signal;
-    if (!worker->record->frozen || !ends_by(signo) || !pool_group_is_stopped(pool_groups(pool), worker->record->pid)) return false;
-    procinfo_groups_each(pool_groups(pool), worker->record->pid, leaves_to_default, &signo);
-    return signo != 0;
+static bool signal_process(pid_t pid, void *arg) {
+    int signo = *(int *)arg;
+    if (procinfo_signal(pid, signo) == PROCINFO_SIGNAL_BLOCKED)
+        kill(pid, signo);
+    else
+        syscall(SYS_tgkill, pid, pid, signo);
+    return true;
+}
+
+static void signal_stopped_group(struct pool *pool, struct worker *worker, int signo) {
+    int undone = ends_by(signo) ? signo : 0;
+    if (undone != 0) procinfo_groups_each(pool_groups(pool), worker->record->pid, is_left_to_default, &undone);
+    worker->record->cut_short = undone != 0;
+    if (undone != 0)
+        link_kill(pool->link, worker->record->pid, SIGKILL, true);
+    else
+        procinfo_groups_each(pool_groups(pool), worker->record->pid, signal_process, &signo);
 }
 
 static void tell(struct pool *pool, struct worker *worker) {
     if (!worker->record->messaged) pool->hooks.telling(pool->arg, worker);
     worker->record->told = worker->record->bid = true;
     worker->record->keep = worker->record->kept = false;
-    worker->record->cut_short = can_be_cut_short(pool, worker);
-    link_kill(pool->link, worker->record->pid, worker->record->cut_short ? SIGKILL : pool_launch_of(pool, worker)->stop_signal, true);
+    int signo = pool_launch_of(pool, worker)->stop_signal;
+    if (worker->record->frozen && pool_group_is_stopped(pool_groups(pool), worker->record->pid))
+        signal_stopped_group(pool, worker, signo);
+    else
+        link_kill(pool->link, worker->record->pid, signo, true);
     pool_thaw(pool, worker);
     worker->record->next_look_ns = CLOCK_NEVER;
 }

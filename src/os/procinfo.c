@@ -184,13 +184,18 @@ long procinfo_syscall(pid_t tid) {
     return number < 0 ? -2 : number;
 }
 
-bool procinfo_leaves_to_default(pid_t pid, int signo) {
-    static const char *const masks[] = {"SigBlk:", "SigIgn:", "SigCgt:"};
+enum procinfo_signal procinfo_signal(pid_t pid, int signo) {
+    static const struct {
+        const char *mask;
+        enum procinfo_signal means;
+    } fields[] = {{"SigBlk:", PROCINFO_SIGNAL_BLOCKED}, {"SigIgn:", PROCINFO_SIGNAL_IGNORED}, {"SigCgt:", PROCINFO_SIGNAL_CAUGHT}};
     char value[VALUE_SIZE];
-    if (signo < 1 || signo > 64) return false;
-    for (size_t i = 0; i < sizeof masks / sizeof *masks; i++)
-        if (find_status(pid, masks[i], value, sizeof value) != 0 || (strtoull(value, NULL, 16) >> (signo - 1) & 1) != 0) return false;
-    return true;
+    if (signo < 1 || signo > 64) return PROCINFO_SIGNAL_UNKNOWN;
+    for (size_t i = 0; i < sizeof fields / sizeof *fields; i++) {
+        if (find_status(pid, fields[i].mask, value, sizeof value) != 0) return PROCINFO_SIGNAL_UNKNOWN;
+        if ((strtoull(value, NULL, 16) >> (signo - 1) & 1) != 0) return fields[i].means;
+    }
+    return PROCINFO_SIGNAL_DEFAULT;
 }
 
 // 't' as well: under a tracer (strace) a stopped thread never shows T. A thread that ended runs no more either.

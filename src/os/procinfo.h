@@ -21,8 +21,9 @@ pid_t procinfo_tgid(pid_t tid);                      // thread group leader, or 
 uid_t procinfo_uid(pid_t pid, int *out_error);       // effective uid
 // The system call number that the thread waits in; -1 = running, -2 = not in a call; other negatives: -errno - 1000.
 long procinfo_syscall(pid_t tid);
-// True when the signal is neither handled nor ignored by the process, nor blocked by its main thread. False when unknown.
-bool procinfo_leaves_to_default(pid_t pid, int signo);
+// What a signal would meet: blocked by the main thread, else ignored, caught, or left to its default action by the process.
+enum procinfo_signal { PROCINFO_SIGNAL_UNKNOWN, PROCINFO_SIGNAL_BLOCKED, PROCINFO_SIGNAL_IGNORED, PROCINFO_SIGNAL_CAUGHT, PROCINFO_SIGNAL_DEFAULT };
+enum procinfo_signal procinfo_signal(pid_t pid, int signo);
 // True when every thread of the process is stopped (T, under a tracer t) or has ended; false when one cannot be read.
 bool procinfo_all_stopped(pid_t pid);
 

@@ -226,7 +226,7 @@ static void of_a_process_that_is_gone_everything_says_so(void **state) {
     procinfo_uid(pid, &error);
     assert_int_equal(error, -ESRCH);
     assert_int_equal(procinfo_syscall(pid), -ESRCH - 1000);
-    assert_false(procinfo_leaves_to_default(pid, SIGTERM));
+    assert_int_equal(procinfo_signal(pid, SIGTERM), PROCINFO_SIGNAL_UNKNOWN);
     assert_true(procinfo_all_stopped(pid));
     assert_int_equal(procinfo_socket_each(pid, note_socket, &seen), -ESRCH);
     assert_int_equal(procinfo_fd_count(pid), -ESRCH);
@@ -266,16 +266,16 @@ static void catch_signals(void) {
     sigprocmask(SIG_BLOCK, &blocked, NULL);
 }
 
-static void signals_that_are_caught_ignored_or_blocked_are_not_left_to_the_default(void **state) {
+static void what_a_signal_would_meet_is_known(void **state) {
     (void)state;
     pid_t pid = child_start(catch_signals);
-    assert_false(procinfo_leaves_to_default(pid, SIGHUP));
-    assert_false(procinfo_leaves_to_default(pid, SIGRTMAX));
-    assert_false(procinfo_leaves_to_default(pid, SIGUSR1));
-    assert_false(procinfo_leaves_to_default(pid, SIGINT));
-    assert_true(procinfo_leaves_to_default(pid, SIGUSR2));
-    assert_false(procinfo_leaves_to_default(pid, 0));
-    assert_false(procinfo_leaves_to_default(pid, 65));
+    assert_int_equal(procinfo_signal(pid, SIGHUP), PROCINFO_SIGNAL_CAUGHT);
+    assert_int_equal(procinfo_signal(pid, SIGRTMAX), PROCINFO_SIGNAL_CAUGHT);
+    assert_int_equal(procinfo_signal(pid, SIGUSR1), PROCINFO_SIGNAL_IGNORED);
+    assert_int_equal(procinfo_signal(pid, SIGINT), PROCINFO_SIGNAL_BLOCKED);
+    assert_int_equal(procinfo_signal(pid, SIGUSR2), PROCINFO_SIGNAL_DEFAULT);
+    assert_int_equal(procinfo_signal(pid, 0), PROCINFO_SIGNAL_UNKNOWN);
+    assert_int_equal(procinfo_signal(pid, 65), PROCINFO_SIGNAL_UNKNOWN);
     child_end(pid);
 }
 
@@ -293,8 +293,8 @@ static void a_status_of_any_length_is_read(void **state) {
     (void)state;
     if (geteuid() != 0) skip();
     pid_t pid = child_start(join_many_groups);
-    assert_false(procinfo_leaves_to_default(pid, SIGHUP));
-    assert_true(procinfo_leaves_to_default(pid, SIGUSR2));
+    assert_int_equal(procinfo_signal(pid, SIGHUP), PROCINFO_SIGNAL_CAUGHT);
+    assert_int_equal(procinfo_signal(pid, SIGUSR2), PROCINFO_SIGNAL_DEFAULT);
     child_end(pid);
 }
 
@@ -352,7 +352,7 @@ int main(void) {
         cmocka_unit_test(a_zombie_can_still_be_read),
         cmocka_unit_test(of_a_process_that_is_gone_everything_says_so),
         cmocka_unit_test(a_group_is_found_when_its_leader_has_died),
-        cmocka_unit_test(signals_that_are_caught_ignored_or_blocked_are_not_left_to_the_default),
+        cmocka_unit_test(what_a_signal_would_meet_is_known),
         cmocka_unit_test(a_status_of_any_length_is_read),
         cmocka_unit_test(the_effective_user_is_told),
         cmocka_unit_test(the_call_that_a_thread_waits_in_is_told),
