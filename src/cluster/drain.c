@@ -104,6 +104,18 @@ void pool_freeze(struct pool *pool, struct worker *worker, uint64_t now_ns) {
     if (link_kill(pool->link, worker->record->pid, SIGSTOP, true) != 0) worker->record->frozen = false;
 }
 
+void pool_wake_threads(struct pool *pool, struct worker *worker, uint64_t now_ns) {
+    pool_freeze(pool, worker, now_ns);
+    worker->record->next_look_ns = now_ns + FREEZE_LOOK_NS;
+    pool->hooks.changed(pool->arg);
+}
+
+static void look_woken(struct pool *pool, struct worker *worker, uint64_t now_ns) {
+    bool over = now_ns - worker->record->frozen_ns > FREEZE_PATIENCE_NS || pool_group_is_stopped(pool_groups(pool), worker->record->pid);
+    if (over) pool_thaw(pool, worker);
+    worker->record->next_look_ns = over ? CLOCK_NEVER : now_ns + FREEZE_LOOK_NS;
+}
+
 static bool ends_by(int signo) {
     return signo == SIGTERM || signo == SIGINT || signo == SIGHUP || signo == SIGUSR1 || signo == SIGUSR2;
 }
@@ -137,6 +149,7 @@ static void tell(struct pool *pool, struct worker *worker) {
     if (!worker->record->messaged) pool->hooks.telling(pool->arg, worker);
     worker->record->told = worker->record->bid = true;
     worker->record->keep = worker->record->kept = false;
+    listeners_watch_shared(&pool->listeners, worker->record->addresses, true);
     int signo = pool_launch_of(pool, worker)->stop_signal;
     if (worker->record->frozen && pool_group_is_stopped(pool_groups(pool), worker->record->pid))
         signal_stopped_group(pool, worker, signo);
@@ -219,7 +232,11 @@ static void look_kept(struct pool *pool, struct worker *worker, uint64_t now_ns)
 
 void pool_drain_look(struct pool *pool, struct worker *worker, uint64_t now_ns) {
     struct record_worker *record = worker->record;
-    if (record->told || record->next_look_ns > now_ns) return;
+    if ((record->told && !record->frozen) || record->next_look_ns > now_ns) return;
+    if (record->told) {
+        look_woken(pool, worker, now_ns);
+        return;
+    }
     if (record->kept) {
         look_kept(pool, worker, now_ns);
         return;

@@ -18,6 +18,7 @@
 #include "bind.h"
 #include "clock.h"
 #include "fd.h"
+#include "generation.h"
 #include "intercept_unix.h"
 #include "judge.h"
 #include "log.h"
@@ -124,6 +125,8 @@ static bool may_park(const struct question *question) { return question->worker-
 // ---- another socket for the worker
 
 static void listened(struct question *question, int address, const struct record_address *own) {
+    struct record_generation *row = generation_row(question->intercept->record, question->worker->record->generation);
+    if (row != NULL && question->fd >= 0 && question->fd < NOTIFY_NUMBERS) row->listening |= UINT64_C(1) << question->fd;
     question->intercept->on_listen(question->intercept->arg, question->worker, address, own);
 }
 
@@ -407,6 +410,44 @@ static enum verdict on_listen(struct question *question, const struct seccomp_da
     return address < 0 ? VERDICT_CONTINUE : listen_shared(question, fd, address);
 }
 
+// ---- shutdown, of what several pull from
+
+static int shared_row(const struct record *record, uint64_t inode) {
+    for (int i = 0; i < (int)record->socket_end; i++) {
+        const struct record_socket *row = &record->socket[i];
+        bool stream = row->used && record->address[row->address].type == SOCK_STREAM;
+        if (stream && row->slot == LISTENER_SHARED && row->inode == inode) return i;
+    }
+    return -1;
+}
+
+// A socket as it is after the shutdown of a listening one: bound, and closed until it listens again.
+static int make_closed(struct question *question, int row, int shared) {
+    struct intercept *intercept = question->intercept;
+    const struct record_address *at = &intercept->record->address[intercept->record->socket[row].address];
+    int fd = socket(at->at.any.sa_family, SOCK_STREAM | SOCK_CLOEXEC, int_option(shared, SOL_SOCKET, SO_PROTOCOL));
+    if (fd < 0) return -errno;
+    fd_set_nonblock(fd, (fcntl(shared, F_GETFL) & O_NONBLOCK) != 0);
+    if (at->at.any.sa_family == AF_INET6) setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &(int){at->v6only}, sizeof(int));
+    if (at->at.any.sa_family != AF_UNIX && bind_in_group(intercept->listeners, fd, at) == 0) bound_add(question, fd, intercept->record->socket[row].address);
+    return fd;
+}
+
+// It would be refused to all who pull from it. The worker gets a closed one of its own in its place, and its threads that wait on the
+// old one are made to look again: stopped and continued, they find the new one under the number.
+static enum verdict on_shutdown(struct question *question) {
+    struct intercept *intercept = question->intercept;
+    scoped_fd own = link_getfd(intercept->link, question->tgid, question->fd);
+    int row = own < 0 || intercept->record->stopping ? -1 : shared_row(intercept->record, listeners_inode(own));
+    if (row < 0) return VERDICT_CONTINUE;
+    scoped_fd closed = make_closed(question, row, own);
+    int flags = procinfo_fd_flags(question->tgid, question->fd);
+    if (closed >= 0) notify_add_fd(question->worker->listener, question->id, closed, question->fd, flags < 0 || (flags & O_CLOEXEC) != 0);
+    log_debug("worker %d shuts down a socket that it shares: it gets a closed one", worker_number(question->worker));
+    intercept->on_shut(intercept->arg, question->worker);
+    return answer(question, 0);
+}
+
 // ---- socket, where sockets are handed out
 
 static enum verdict on_socket(struct question *question, const struct seccomp_data *call) {
@@ -449,6 +490,7 @@ static enum verdict decide(struct question *question, const struct seccomp_data 
         case SYS_bind:
             return question->worker->record->intercept == LAUNCH_INTERCEPT_HAND ? on_bind_handed(question) : on_bind(question, call);
         case SYS_listen: return on_listen(question, call);
+        case SYS_shutdown: return on_shutdown(question);
         case SYS_socket: return on_socket(question, call);
         default: return VERDICT_CONTINUE;
     }

@@ -2,7 +2,7 @@
 // What an unmodified program's bind(2) and listen(2) become. The worker waits in the kernel; the primary reads what it
 // asked for, does it on the worker's own socket, and answers with the result as the program's own errno.
 //
-//   read: PEEK the address, GETFD the socket, bind it here.      (`bind`, `listen` are reported)
+//   read: PEEK the address, GETFD the socket, bind it here.      (`bind`, `listen`, some `shutdown` are reported)
 //   hand: make the socket here and put it into the worker.       (`socket`, `listen` are reported; where reading is not allowed)
 //
 // Until `listen` every worker has a socket of its own. At `listen` the first of a generation becomes the generation's
@@ -29,6 +29,7 @@ struct intercept {
     void *arg;          // of the callbacks
     // `address` -1: one of its own, `own` (a port that the system chose; NULL: it cannot be told).
     void (*on_listen)(void *arg, struct worker *worker, int address, const struct record_address *own);
+    void (*on_shut)(void *arg, struct worker *worker);  // it is about to hear that its shared socket is closed
     void (*on_hidden)(void *arg, struct worker *worker);               // its memory may not be read: the other way is needed
 };
 

@@ -179,6 +179,15 @@ int listeners_again(struct listeners *listeners, int row) {
     return 0;
 }
 
+void listeners_watch_shared(struct listeners *listeners, uint64_t addresses, bool on) {
+    for (int i = 0; i < (int)listeners->record->socket_end; i++) {
+        const struct record_socket *row = &listeners->record->socket[i];
+        struct epoll_event event = {.events = EPOLLET, .data.u32 = LISTENER_WAKE | (uint32_t)i};  // the end is told of without being asked for
+        if (!row->used || row->slot != LISTENER_SHARED || (addresses >> row->address & 1) == 0 || listeners->fd[i] < 0) continue;
+        epoll_ctl(listeners->wakes, on ? EPOLL_CTL_ADD : EPOLL_CTL_DEL, listeners->fd[i], &event);
+    }
+}
+
 void listeners_again_shared(struct listeners *listeners, uint64_t addresses) {
     for (int i = 0; i < (int)listeners->record->socket_end; i++) {
         const struct record_socket *row = &listeners->record->socket[i];
@@ -216,6 +225,7 @@ void listeners_close(struct listeners *listeners, int row) {
     if (last != NULL && !renumbered) last->index = gone->index;
     int address = gone->address;
     *gone = (struct record_socket){.stored = gone->stored};
+    if (listeners->fd[row] >= 0) epoll_ctl(listeners->wakes, EPOLL_CTL_DEL, listeners->fd[row], NULL);  // workers have duplicates
     // Closed everywhere before a program is attached that goes by the new places.
     link_drop_now(listeners->link, HELD_SOCKET, (uint64_t)row);
     fd_close(&listeners->fd[row]);

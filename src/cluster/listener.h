@@ -11,6 +11,7 @@
 #include "record.h"
 
 #define LISTENER_SHARED (-1)  // the slot of a socket that its whole generation pulls from
+#define LISTENER_WAKE (1U << 16)  // with the row: what `wakes` says of a shared socket; else it is the address of a steering
 
 struct steering;
 
@@ -26,7 +27,7 @@ struct listeners {
     struct steering *steering[RECORD_ADDRESS_MAX];  // owned; NULL: not steered by eBPF (steer.c)
     struct steering *spare;                         // owned; opened ahead for the next address
     bool sees_queues;  // that do not move: else nobody can be rescued
-    int wakes;  // owned; an epoll instance that is readable when a steering has something to tell (steer_take_wakes)
+    int wakes;  // owned; an epoll instance that is readable when a steering or a shared socket has something to tell (steer_take_wakes)
     int adopted_steering[RECORD_ADDRESS_MAX][16];   // owned; descriptors of a steering until it is imported, -1 = none
     int fd[RECORD_SOCKET_MAX];  // owned; parallel to record->socket
 };
@@ -49,6 +50,8 @@ int listeners_any_row(const struct listeners *listeners, int address);  // some 
 int listeners_add(struct listeners *listeners, int address, uint32_t generation, int slot, int fd);
 // Has the row's socket listen again, should somebody have shut it down (harmless if not). 0 or -errno.
 int listeners_again(struct listeners *listeners, int row);
+// While somebody may shut down sockets that several workers pull from, of the addresses in this mask, `wakes` tells of it.
+void listeners_watch_shared(struct listeners *listeners, uint64_t addresses, bool on);
 // The same for the sockets that several workers pull from, of the addresses in this mask: one that ended may have shut them down.
 void listeners_again_shared(struct listeners *listeners, uint64_t addresses);
 // Makes a row of a socket that listens already, with the number `row` where that is free. The row or -errno.

@@ -265,6 +265,12 @@ static void on_hidden(void *arg, struct worker *worker) {
     link_kill(pool->link, worker->record->pid, SIGKILL, true);
 }
 
+// Whoever drains and was told is left alone otherwise. Another one stops taking connections, and may begin again.
+static void on_shut(void *arg, struct worker *worker) {
+    struct pool *pool = arg;
+    if (worker_state(worker) == WORKER_DRAINING && worker->record->told) pool_wake_threads(pool, worker, clock_now_ns());
+}
+
 void pool_attach_intercept(struct pool *pool) {
     pool->intercept.record = pool->record;
     pool->intercept.link = pool->link;
@@ -272,6 +278,7 @@ void pool_attach_intercept(struct pool *pool) {
     pool->intercept.launch = pool->launch;
     pool->intercept.arg = pool;
     pool->intercept.on_listen = on_listen;
+    pool->intercept.on_shut = on_shut;
     pool->intercept.on_hidden = on_hidden;
 }
 
@@ -383,6 +390,13 @@ static void after_death(struct pool *pool, struct worker *worker) {
     pool_check_finished(pool);
 }
 
+static uint64_t told_addresses(const struct pool *pool) {
+    uint64_t addresses = 0;
+    for (uint32_t i = 0; i < pool->record->slot_end; i++)
+        if (pool->record->worker[i].told) addresses |= pool->record->worker[i].addresses;
+    return addresses;
+}
+
 static void died(struct pool *pool, struct worker *worker, int status) {
     struct record_worker *record = worker->record;
     enum worker_state was = worker_state(worker);
@@ -406,6 +420,7 @@ static void died(struct pool *pool, struct worker *worker, int status) {
     pool_move(pool, worker, event, worker_next(was, event) == WORKER_BACKOFF ? wait : CLOCK_NEVER, unexpected ? why : NULL);
     uint64_t addresses = record->addresses;
     let_go_of_process(pool, worker);
+    listeners_watch_shared(&pool->listeners, addresses & ~told_addresses(pool), false);
     if (!pool->record->stopping) listeners_again_shared(&pool->listeners, addresses);
     if (fails_rollout) rollout_fail(pool, worker, why);
     steer_move_queues(&pool->listeners, worker->slot);
@@ -492,7 +507,7 @@ static uint64_t next_deadline(const struct pool *pool, uint64_t now_ns) {
         const struct record_generation *row = generation_row(pool->record, record->generation);
         uint64_t settles_ns = row != NULL ? row->first_ns + SETTLE_NS : 0;
         next = earlier(next, record->deadline_ns);
-        if (record->state == WORKER_DRAINING && !record->told) next = earlier(next, record->next_look_ns);
+        if (record->state == WORKER_DRAINING && (!record->told || record->frozen)) next = earlier(next, record->next_look_ns);
         if (record->state == WORKER_STARTING && record->first_listen_ns != 0 && settles_ns > now_ns) next = earlier(next, settles_ns);
         bool asks = record->state == WORKER_STARTING && pool_launch_of(pool, &pool->worker[i])->ready == LAUNCH_READY_HTTP;
         if (asks && record->first_listen_ns != 0 && record->ask_ns > now_ns) next = earlier(next, record->ask_ns);

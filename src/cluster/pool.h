@@ -61,6 +61,7 @@ struct pool {
     struct worker worker[LAUNCH_WORKERS_MAX];
     struct sock_filter *filter;  // owned; NULL without interception
     size_t filter_count;
+    uint64_t filter_shut_down;  // descriptor numbers whose shutdown it notifies of
     unsigned filter_flags;
     bool no_new_privs;
     int cpus;  // processors this process may use
@@ -133,6 +134,7 @@ void pool_fail_restart(struct pool *pool, const struct worker *worker, const cha
 void pool_attach_intercept(struct pool *pool);                                     // its borrowed members and callbacks
 int pool_set_intercept(struct pool *pool, enum launch_intercept intercept);        // for the workers to come
 int pool_fit_intercept(struct pool *pool);                                         // the same, to what the launch wants now
+int pool_fit_filter(struct pool *pool, const struct worker *worker);               // the same filter, for this worker
 void pool_on_lost(struct pool *pool, struct worker *worker);                       // its process is gone, nobody knows how
 // start.c. On failure `out_exit_code` is that of an instance that can never start; untouched when trying again may help.
 int pool_start_process(struct pool *pool, struct worker *worker, struct pando_error *error, int *out_exit_code);
@@ -144,6 +146,7 @@ bool pool_group_is_stopped(const struct procinfo_groups *groups, pid_t pgrp);
 const struct procinfo_groups *pool_groups(struct pool *pool);  // who is in which process group, as of this tick
 const struct procinfo_groups *pool_recent_groups(struct pool *pool);  // the same, up to a second old
 void pool_freeze(struct pool *pool, struct worker *worker, uint64_t now_ns);
+void pool_wake_threads(struct pool *pool, struct worker *worker, uint64_t now_ns);  // drain.c: told already, it is stopped and continued
 void pool_update_live(struct pool *pool, struct worker *worker);  // tells steering whether this slot is fit
 void pool_check_health(struct pool *pool, struct worker *worker, uint64_t now_ns);  // health.c: is it ready? (--ready http=PATH)
 bool pool_listens_on_enough(const struct pool *pool, const struct worker *worker);

@@ -75,6 +75,7 @@ int pool_set_intercept(struct pool *pool, enum launch_intercept intercept) {
     free(pool->filter);
     pool->filter = NULL;
     pool->filter_count = 0;
+    pool->filter_shut_down = 0;
     pool->record->intercept = intercept;
     pool->filter_flags = notify_filter_flags();
     pool->no_new_privs = !has_capability(CAP_SYS_ADMIN);
@@ -83,7 +84,31 @@ int pool_set_intercept(struct pool *pool, enum launch_intercept intercept) {
         return 0;
     }
     enum notify_filter kind = intercept == LAUNCH_INTERCEPT_HAND ? NOTIFY_FILTER_HAND : NOTIFY_FILTER_READ;
-    return notify_filter_build(kind, &pool->filter, &pool->filter_count);
+    return notify_filter_build(kind, 0, &pool->filter, &pool->filter_count);
+}
+
+// Copies of a program listen at the same descriptor, and no connection has its number while it is open.
+static uint64_t expected_numbers(struct record *record, uint32_t generation) {
+    const struct record_generation *own = generation_row(record, generation), *serving = generation_row(record, record->generation);
+    if (own != NULL && own->listening != 0) return own->listening;
+    return serving != NULL ? serving->listening : 0;
+}
+
+// Who shuts down a socket that it shares would shut it down for all: that is answered without doing it (intercept.c). Only for the
+// numbers at which a listener is expected: many programs shut down each of their connections, and a notification is dear.
+int pool_fit_filter(struct pool *pool, const struct worker *worker) {
+    struct sock_filter *filter = NULL;
+    size_t count = 0;
+    if (pool->record->intercept != LAUNCH_INTERCEPT_READ || pool->record->mode != LAUNCH_MODE_PULL) return 0;
+    uint64_t shut_down = expected_numbers(pool->record, worker->record->generation);
+    if (shut_down == pool->filter_shut_down) return 0;
+    int r = notify_filter_build(NOTIFY_FILTER_READ, shut_down, &filter, &count);
+    if (r != 0) return r;
+    free(pool->filter);
+    pool->filter = filter;
+    pool->filter_count = count;
+    pool->filter_shut_down = shut_down;
+    return 0;
 }
 
 int pool_fit_intercept(struct pool *pool) {
@@ -160,6 +185,7 @@ static void reconcile_worker(struct pool *pool, struct worker *worker) {
     if (record->pid == 0) record->token = 0;
     record->ask_ns = 0;
     if (!record->kept) pool_thaw(pool, worker);
+    if (record->told) listeners_watch_shared(&pool->listeners, record->addresses, true);
     intercept_resume(&pool->intercept, worker);
     switch (worker_state(worker)) {
         case WORKER_VACANT:

@@ -17,7 +17,7 @@
 
 #define RECORD_MAGIC UINT64_C(0x50616e646f526563)  // "PandoRec"
 #ifndef RECORD_VERSION
-#define RECORD_VERSION 5
+#define RECORD_VERSION 6
 #endif
 #define RECORD_ADDRESS_MAX 64     // addresses that workers bind; a bit each in a 64-bit mask
 #define RECORD_SOCKET_MAX 4096    // listening sockets of all addresses
@@ -142,6 +142,7 @@ struct record_generation {
     uint64_t addresses;    // bit a: what its first ready worker listened on
     uint64_t first_ns;     // its first listen
     uint64_t first_token;  // whose that was
+    uint64_t listening;    // bit n: at descriptor n one of its workers listens
     bool answered;         // by HTTP: its first worker said that it is ready
     uint64_t turned_ns;    // since when its shared sockets get no more connections; 0 = they do
 };

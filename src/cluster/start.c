@@ -242,6 +242,7 @@ static int spawn_it(struct start *start, struct pando_error *error, int *out_exi
     int r = make_pipes(start);
     if (r == 0) r = make_channel(start);
     if (r != 0) return error_set(error, -r, "start worker %d: make its pipes", worker_number(worker));
+    if ((r = pool_fit_filter(start->pool, worker)) != 0) return error_set(error, -r, "start worker %d: build its filter", worker_number(worker));
     list_given(start);
     for (size_t i = 0; i < start->passed_count; i++) fds[i] = start->passed[i].fd;
     scoped_fd memfd = make_plan(start);

@@ -315,6 +315,10 @@ void steer_take_wakes(struct listeners *listeners, void (*each)(int slot, void *
     struct epoll_event events[WAKES_A_TURN];
     int count = epoll_wait(listeners->wakes, events, WAKES_A_TURN, 0);
     for (int e = 0; e < count; e++) {
+        if ((events[e].data.u32 & LISTENER_WAKE) != 0) {
+            if (!listeners->record->stopping) listeners_again(listeners, (int)(events[e].data.u32 & ~LISTENER_WAKE));
+            continue;
+        }
         int address = (int)events[e].data.u32 % RECORD_ADDRESS_MAX;
         struct steering *steering = listeners->steering[address];
         if (steering == NULL) continue;

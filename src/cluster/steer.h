@@ -49,8 +49,8 @@ struct steer_numbers {
 };
 struct steer_numbers steer_numbers(const struct listeners *listeners, int slot);
 
-// Queues that do not move, and strangers, make `wakes` readable: it is not any more, and `each` hears of every slot at the head of
-// whose queue the same connection has waited for the patience or longer.
+// Queues that do not move, strangers, and a shared socket that was shut down make `wakes` readable: it is not any more, that socket
+// listens again, and `each` hears of every slot at the head of whose queue the same connection has waited for the patience or longer.
 void steer_take_wakes(struct listeners *listeners, void (*each)(int slot, void *arg), void *arg);
 uint64_t steer_waited_ns(const struct listeners *listeners, int slot);  // for how long at least, by the latest look; 0: not
 // Warns, once, of sockets of this user's that are in a group and not ours. When to ask again.

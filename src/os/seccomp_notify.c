@@ -38,6 +38,25 @@ static int rules_hand(scmp_filter_ctx ctx) {
     return rules_read(ctx);
 }
 
+// The arguments are ints, whose upper half a caller may leave as it was.
+static struct scmp_arg_cmp is_int(unsigned argument, uint32_t value) {
+    return (struct scmp_arg_cmp){.arg = argument, .op = SCMP_CMP_MASKED_EQ, .datum_a = UINT32_MAX, .datum_b = value};
+}
+
+static int rule_shutdown(scmp_filter_ctx ctx, uint32_t fd, uint32_t how) {
+    return seccomp_rule_add(ctx, SCMP_ACT_NOTIFY, SCMP_SYS(shutdown), 2, is_int(0, fd), is_int(1, how));
+}
+
+static int rules_shutdown(scmp_filter_ctx ctx, uint64_t numbers) {
+    int r = 0;
+    for (uint32_t fd = 0; fd < NOTIFY_NUMBERS && r == 0; fd++) {
+        if ((numbers >> fd & 1) == 0) continue;
+        r = rule_shutdown(ctx, fd, SHUT_RD);
+        if (r == 0) r = rule_shutdown(ctx, fd, SHUT_RDWR);
+    }
+    return r;
+}
+
 static int filter_export(scmp_filter_ctx ctx, struct sock_filter **out, size_t *out_count) {
     scoped_fd memfd = memfd_create("pando filter", MFD_CLOEXEC);
     if (memfd < 0) return -errno;
@@ -56,11 +75,12 @@ static int filter_export(scmp_filter_ctx ctx, struct sock_filter **out, size_t *
     return 0;
 }
 
-int notify_filter_build(enum notify_filter kind, struct sock_filter **out, size_t *out_count) {
+int notify_filter_build(enum notify_filter kind, uint64_t shut_down, struct sock_filter **out, size_t *out_count) {
     scmp_filter_ctx ctx = seccomp_init(SCMP_ACT_ALLOW);
     if (ctx == NULL) return -ENOMEM;
     int r = seccomp_attr_set(ctx, SCMP_FLTATR_ACT_BADARCH, SCMP_ACT_ALLOW);
     if (r == 0) r = kind == NOTIFY_FILTER_READ ? rules_read(ctx) : rules_hand(ctx);
+    if (r == 0) r = rules_shutdown(ctx, shut_down);
     if (r == 0) r = filter_export(ctx, out, out_count);
     seccomp_release(ctx);
     return r;

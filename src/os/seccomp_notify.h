@@ -13,8 +13,12 @@ enum notify_filter {
     NOTIFY_FILTER_HAND,  // the same, and socket(AF_INET or AF_INET6, SOCK_STREAM)
 };
 
+enum { NOTIFY_NUMBERS = 64 };  // descriptors from here on have no bit
+
 // Builds a filter for this machine's architecture; system calls of other architectures pass. *out is heap. 0 or -errno.
-int notify_filter_build(enum notify_filter kind, struct sock_filter **out, size_t *out_count);
+// `shut_down`, a bit a descriptor number: shutdown(2) of these is notified as well, unless it is for writing alone, which no
+// listening socket minds.
+int notify_filter_build(enum notify_filter kind, uint64_t shut_down, struct sock_filter **out, size_t *out_count);
 // Flags for seccomp(2): NEW_LISTENER and, where the kernel knows them, WAIT_KILLABLE_RECV and SPEC_ALLOW.
 unsigned notify_filter_flags(void);
 
