@@ -2,7 +2,7 @@
 // How do the programs behind an address wait for connections? Those that sleep in select or poll and then call accept on a
 // *blocking* listener would stick there when a sibling was faster, with their keep-alive clients behind them. They get one
 // socket a slot. It cannot be seen at `listen` (php sets O_NONBLOCK afterwards), so the first copy is watched until it is
-// idle, while the others' `listen` is parked; half a second at most.
+// idle, while the others' `listen` is parked; half a second at most. Each generation is judged anew.
 #include <fcntl.h>
 #include <sys/syscall.h>
 
@@ -62,16 +62,25 @@ bool judge_another_waits(pid_t pid) {
     return waits;
 }
 
-int judge_first_user(const struct record *record, int address) {
-    for (uint32_t i = 0; i < record->slot_end; i++)
-        if (record->worker[i].pid != 0 && (record->worker[i].addresses >> address & 1) != 0) return (int)i;
+static int first_user(const struct record *record, int address, uint32_t generation) {
+    for (uint32_t i = 0; i < record->slot_end; i++) {
+        const struct record_worker *worker = &record->worker[i];
+        if (worker->pid != 0 && worker->generation == generation && (worker->addresses >> address & 1) != 0) return (int)i;
+    }
     return -1;
 }
 
-bool judge_parks(const struct record *record, int address, int slot) {
+static bool is_judged(struct record *record, int address, uint32_t generation) {
+    const struct record_generation *row = generation_row(record, generation);
+    return record->address[address].judged || row == NULL || (row->judged >> address & 1) != 0;
+}
+
+bool judge_parks(struct record *record, int address, int slot) {
     const struct record_address *at = &record->address[address];
-    int first = judge_first_user(record, address);
-    return at->listened && !at->judged && at->look_count < JUDGE_PARKING_LOOKS && first >= 0 && first != slot;
+    uint32_t generation = record->worker[slot].generation;
+    int first = first_user(record, address, generation);
+    bool looks = at->listened && !is_judged(record, address, generation) && at->look_generation == generation;
+    return looks && at->look_count < JUDGE_PARKING_LOOKS && first >= 0 && first != slot;
 }
 
 // There is one socket and cannot be another. Who finds nothing to accept hears EAGAIN, instead of waiting for the next client
@@ -94,21 +103,22 @@ static void split(struct pool *pool, int address, const struct worker *keeps) {
     }
     log_info("%s: its programs poll, then accept on a blocking listener: one socket a worker instead of a shared one",
              address_text(&pool->record->address[address], text, sizeof text));
-    listeners_split(&pool->listeners, address, keeps->slot);
+    listeners_split(&pool->listeners, address, keeps->record->generation, keeps->slot);
     pool_update_live(pool, &pool->worker[keeps->slot]);  // it may listen and not be ready yet
     for (uint32_t i = 0; i < pool->record->slot_end; i++) {
         struct worker *worker = &pool->worker[i];
-        if (worker != keeps && worker_runs(worker) && (worker->record->addresses >> address & 1) != 0)
+        bool sibling = worker != keeps && worker->record->generation == keeps->record->generation;
+        if (sibling && worker_runs(worker) && (worker->record->addresses >> address & 1) != 0)
             worker->record->restart_due = true;
     }
 }
 
 static void judge(struct pool *pool, int address, uint64_t now_ns) {
     struct record_address *at = &pool->record->address[address];
-    int first = judge_first_user(pool->record, address);
+    int first = first_user(pool->record, address, at->look_generation);
     struct worker *worker = first < 0 ? NULL : &pool->worker[first];
     int row = worker == NULL ? -1 : listeners_find(&pool->listeners, address, worker->record->generation, worker->slot);
-    if (row < 0) {  // nobody to watch: the next to listen is the first
+    if (row < 0 || is_judged(pool->record, address, at->look_generation)) {  // nobody to watch: the next to listen is the first
         at->look_ns = CLOCK_NEVER;
         return;
     }
@@ -118,9 +128,12 @@ static void judge(struct pool *pool, int address, uint64_t now_ns) {
     bool blocking = (fcntl(pool->listeners.fd[row], F_GETFL) & O_NONBLOCK) == 0;
     if (blocking) procinfo_group_each(worker->record->pid, look_at_process, &waits);
     if (blocking && waits == WAITS_IN_POLL) split(pool, address, worker);
-    at->judged = !blocking || waits != WAITS_UNKNOWN || at->look_count > LOOK_MAX;
-    if (at->judged) at->look_ns = CLOCK_NEVER;
-    if (at->judged || at->look_count == JUDGE_PARKING_LOOKS) pool_unpark(pool);
+    bool judged = !blocking || waits != WAITS_UNKNOWN || at->look_count > LOOK_MAX;
+    if (judged) {
+        generation_row(pool->record, at->look_generation)->judged |= UINT64_C(1) << address;
+        at->look_ns = CLOCK_NEVER;
+    }
+    if (judged || at->look_count == JUDGE_PARKING_LOOKS) pool_unpark(pool);
 }
 
 void pool_judge(struct pool *pool, uint64_t now_ns) {
@@ -128,4 +141,15 @@ void pool_judge(struct pool *pool, uint64_t now_ns) {
         const struct record_address *at = &pool->record->address[a];
         if (at->used && at->listened && !at->judged && at->look_ns <= now_ns) judge(pool, a, now_ns);
     }
+}
+
+void pool_begin_judging(struct pool *pool, int address, uint32_t generation, uint64_t now_ns) {
+    struct record_address *at = &pool->record->address[address];
+    bool looks = at->look_generation == generation && at->look_ns != 0 && at->look_ns != CLOCK_NEVER;
+    if (at->type != SOCK_STREAM || at->at.any.sa_family == AF_UNIX) at->judged = true;
+    if (looks || is_judged(pool->record, address, generation)) return;
+    if (at->look_generation != generation) at->look_count = 0;
+    at->look_generation = generation;
+    at->look_ns = now_ns;
+    judge(pool, address, now_ns);
 }

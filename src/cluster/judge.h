@@ -9,9 +9,8 @@
 
 enum { JUDGE_PARKING_LOOKS = 25 };  // about half a second: so long may a verdict keep the siblings waiting
 
-int judge_first_user(const struct record *record, int address);  // slot of a running worker that listens there; -1
 // Does this thread wait for connections (or for whatever else: select, poll, epoll, accept)?
 bool judge_waits(pid_t tid);
 bool judge_another_waits(pid_t pid);  // its first thread sleeps otherwise, and another one waits
 // Does the `listen` of this slot have to wait until the first user there has been seen to wait?
-bool judge_parks(const struct record *record, int address, int slot);
+bool judge_parks(struct record *record, int address, int slot);

@@ -17,6 +17,7 @@
 #include "address.h"
 #include "clock.h"
 #include "fd.h"
+#include "generation.h"
 #include "steer.h"
 #include "steering.h"
 
@@ -76,8 +77,13 @@ int listeners_address(struct listeners *listeners, const struct record_address *
 
 static bool same_group(const struct record_socket *a, int address) { return a->used && a->address == address; }
 
+bool listeners_per_slot(const struct listeners *listeners, int address, uint32_t generation) {
+    const struct record_generation *row = generation_row(listeners->record, generation);
+    return listeners->record->address[address].per_slot || (row != NULL && (row->per_slot >> address & 1) != 0);
+}
+
 int listeners_find(const struct listeners *listeners, int address, uint32_t generation, int slot) {
-    int wanted = listeners->record->address[address].per_slot ? slot : LISTENER_SHARED;
+    int wanted = listeners_per_slot(listeners, address, generation) ? slot : LISTENER_SHARED;
     for (int i = 0; i < (int)listeners->record->socket_end; i++) {
         const struct record_socket *row = &listeners->record->socket[i];
         bool mine = listeners->record->address[address].for_all || row->generation == generation;
@@ -125,21 +131,21 @@ int listeners_add(struct listeners *listeners, int address, uint32_t generation,
     if (row < 0) return row;
     if (!at->listened) steer_new_address(listeners, address, slot, fd);
     // A member from its listen on: what chooses among generations is there before.
-    bool alone = group_size(listeners, address) == 0;
+    bool alone = group_size(listeners, address) == 0, per_slot = listeners_per_slot(listeners, address, generation);
     if (!alone && !at->per_slot && !at->for_all) steer_choose(listeners, address);
     scoped_fd own = fcntl(fd, F_DUPFD_CLOEXEC, 0);
     if (own < 0) return -errno;
     int r = link_hold(listeners->link, HELD_SOCKET, (uint64_t)row, own);
     if (r != 0) return r;
-    r = make_listen(listeners, address, at->per_slot ? slot : LISTENER_SHARED, own);
+    r = make_listen(listeners, address, per_slot ? slot : LISTENER_SHARED, own);
     if (r != 0) {
         link_drop(listeners->link, HELD_SOCKET, (uint64_t)row);
         return r;
     }
     listeners->record->socket[row] = (struct record_socket){.used = true,
                                                             .address = (uint8_t)address,
-                                                            .slot = at->per_slot ? slot : LISTENER_SHARED,
-                                                            .live = alone && !at->per_slot,
+                                                            .slot = per_slot ? slot : LISTENER_SHARED,
+                                                            .live = alone && !per_slot,
                                                             .generation = generation,
                                                             .index = group_size(listeners, address),
                                                             .inode = listeners_inode(own),
@@ -257,11 +263,11 @@ void listeners_close_slot(struct listeners *listeners, int slot) {
     }
 }
 
-void listeners_split(struct listeners *listeners, int address, int slot) {
-    listeners->record->address[address].per_slot = true;
+void listeners_split(struct listeners *listeners, int address, uint32_t generation, int slot) {
+    generation_row(listeners->record, generation)->per_slot |= UINT64_C(1) << address;
     for (int i = 0; i < (int)listeners->record->socket_end; i++) {
         struct record_socket *row = &listeners->record->socket[i];
-        if (!same_group(row, address) || row->slot != LISTENER_SHARED) continue;
+        if (!same_group(row, address) || row->slot != LISTENER_SHARED || row->generation != generation) continue;
         row->slot = slot;
         row->live = true;
     }

@@ -43,6 +43,8 @@ void listeners_reconcile(struct listeners *listeners);
 int listeners_address(struct listeners *listeners, const struct record_address *key);
 int listeners_find_address(const struct listeners *listeners, const struct record_address *key);  // -1 = none
 
+// Has each worker of that generation a socket of its own there?
+bool listeners_per_slot(const struct listeners *listeners, int address, uint32_t generation);
 // The socket of this address that a worker (generation, slot) is to accept from; -1 = none yet.
 int listeners_find(const struct listeners *listeners, int address, uint32_t generation, int slot);
 int listeners_any_row(const struct listeners *listeners, int address);  // some open socket of this address; -1 = none
@@ -59,8 +61,8 @@ int listeners_place(struct listeners *listeners, int row, const struct record_so
 void listeners_close(struct listeners *listeners, int row);
 bool listeners_slot_used(const struct listeners *listeners, int slot, uint32_t generation);  // by sockets of another generation
 void listeners_close_slot(struct listeners *listeners, int slot);  // only rows whose queue is empty, or moves at the close
-// From now on one socket a slot here; the one there is becomes `slot`'s.
-void listeners_split(struct listeners *listeners, int address, int slot);
+// From now on one socket a slot here, for this generation; the one it shared becomes `slot`'s.
+void listeners_split(struct listeners *listeners, int address, uint32_t generation, int slot);
 
 // Says whether steering may choose this slot's sockets. Only matters for addresses with one socket a slot.
 void listeners_set_live(struct listeners *listeners, int slot, bool live);

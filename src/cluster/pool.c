@@ -206,21 +206,13 @@ static void note_generation_address(struct pool *pool, const struct worker *work
     if (first && address >= 0 && now - row->first_ns <= ADDRESS_WINDOW_NS) row->addresses |= UINT64_C(1) << address;
 }
 
-static void begin_judging(struct pool *pool, int address, uint64_t now_ns) {
-    struct record_address *at = &pool->record->address[address];
-    if (at->judged || (at->look_ns != 0 && at->look_ns != CLOCK_NEVER)) return;
-    at->judged = at->type != SOCK_STREAM || at->at.any.sa_family == AF_UNIX;
-    at->look_ns = at->judged ? CLOCK_NEVER : now_ns;
-    if (!at->judged) pool_judge(pool, now_ns);
-}
-
 static void on_listen(void *arg, struct worker *worker, int address, const struct record_address *own) {
     struct pool *pool = arg;
     uint64_t now = pool->intercept.asked_ns;
     if (worker->record->first_listen_ns == 0) worker->record->first_listen_ns = now;
     if (address >= 0) worker->record->addresses |= UINT64_C(1) << address;
     note_generation_address(pool, worker, address, now);
-    if (address >= 0) begin_judging(pool, address, now);
+    if (address >= 0) pool_begin_judging(pool, address, worker->record->generation, now);
     pool_update_live(pool, worker);
     const struct record_address *at = address >= 0 ? &pool->record->address[address] : own;
     if (at != NULL && pool->hooks.listening != NULL) pool->hooks.listening(pool->arg, worker, at);

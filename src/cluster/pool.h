@@ -139,6 +139,7 @@ void pool_on_lost(struct pool *pool, struct worker *worker);                    
 // start.c. On failure `out_exit_code` is that of an instance that can never start; untouched when trying again may help.
 int pool_start_process(struct pool *pool, struct worker *worker, struct pando_error *error, int *out_exit_code);
 void pool_judge(struct pool *pool, uint64_t now_ns);  // judge.c: how do its programs wait?
+void pool_begin_judging(struct pool *pool, int address, uint32_t generation, uint64_t now_ns);  // one of it listens there
 void pool_unpark(struct pool *pool);  // what parked calls wait for may be there: the next tick decides them again
 uint64_t pool_rescue(struct pool *pool, uint64_t now_ns);  // rescue.c: workers whose queues do not move; when to look again
 void pool_on_wakes(struct pool *pool);                     // `listeners.wakes` is readable

@@ -87,7 +87,7 @@ struct record_bound {
 // What a program bound: one SO_REUSEPORT group, or one unix path.
 struct record_address {
     bool used, listened;
-    bool per_slot;  // one socket a slot instead of one a generation: slot mode, or programs that poll, then accept blocking
+    bool per_slot;  // one socket a slot instead of one a generation, for all generations: slot mode, or as the supervisor passed them
     bool steered;   // by eBPF
     bool for_all;   // one socket for all generations: a unix path, one that is passed, or where no program can choose (MPTCP, UDP that was asked for)
     bool fixed;     // its one socket came from the supervisor, and no other can join it: whoever binds this gets that one
@@ -95,11 +95,12 @@ struct record_address {
     bool passed;    // its connections are accepted by the primary and passed to the workers, in turn
     uint32_t pair;  // the system chose the port; this was the pair-th such wish of each worker. 0 = a port that was named
     bool strangers_warned;
-    bool judged;       // its listener was seen to be non-blocking, or how its workers wait has been seen
+    bool judged;       // how its workers wait makes no difference
     uint8_t v6only;
     int32_t type;      // SOCK_STREAM, SOCK_DGRAM, SOCK_SEQPACKET
+    uint32_t look_generation;  // whose workers are looked at
     uint32_t look_count;
-    uint64_t look_ns;  // when to look how its workers wait; CLOCK_NEVER = not to be looked at
+    uint64_t look_ns;  // when to look how they wait; CLOCK_NEVER = not to be looked at
     uint64_t strangers_ns;  // since when its group has had sockets that are not ours; 0 = it has not
     uint64_t bound_ns;
     char node_data[RECORD_NODE_DATA_SIZE];  // what Node's workers share there (TLS ticket keys), as JSON; "" = nothing
@@ -142,6 +143,8 @@ struct record_generation {
     uint64_t addresses;    // bit a: what its first ready worker listened on
     uint64_t first_ns;     // its first listen
     uint64_t first_token;  // whose that was
+    uint64_t judged;       // bit a: its listener there was seen to be non-blocking, or how its workers wait has been seen
+    uint64_t per_slot;     // bit a: they poll, then accept on a blocking listener: one socket each there
     uint64_t listening;    // bit n: at descriptor n one of its workers listens
     bool answered;         // by HTTP: its first worker said that it is ready
     uint64_t turned_ns;    // since when its shared sockets get no more connections; 0 = they do

@@ -207,12 +207,16 @@ void steer_choose(struct listeners *listeners, int address) {
 
 void steer_update(struct listeners *listeners, int address) {
     const struct record_address *at = &listeners->record->address[address];
-    int rows = 0;
+    int rows = 0, of_slots = 0;
     if (!at->used || at->for_all || !is_steerable(at)) return;
-    for (int i = 0; i < (int)listeners->record->socket_end; i++) rows += is_row_of(&listeners->record->socket[i], address);
+    for (int i = 0; i < (int)listeners->record->socket_end; i++) {
+        const struct record_socket *row = &listeners->record->socket[i];
+        rows += is_row_of(row, address);
+        of_slots += is_row_of(row, address) && row->slot >= 0;
+    }
     if (listeners->steering[address] != NULL)
         update_weights(listeners, address);
-    else if (at->per_slot || rows > 1)
+    else if (of_slots > 0 || rows > 1)
         steer_choose(listeners, address);
 }
 

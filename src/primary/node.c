@@ -360,7 +360,8 @@ static struct primary_worker *node_worker_of(const struct primary *primary, cons
 static bool pulls(const struct primary *primary, const struct worker *worker) {
     for (int a = 0; a < RECORD_ADDRESS_MAX; a++) {
         const struct record_address *at = &primary->pool.record->address[a];
-        if ((worker->record->asked >> a & 1) != 0 && !at->per_slot && !at->passed) return true;
+        bool per_slot = listeners_per_slot(&primary->pool.listeners, a, worker->record->generation);
+        if ((worker->record->asked >> a & 1) != 0 && !per_slot && !at->passed) return true;
     }
     return false;
 }

@@ -171,9 +171,10 @@ json_t *info_json(struct primary *primary) {
         char text[ADDRESS_TEXT_SIZE];
         const struct record_address *at = &record->address[a];
         if (!at->used || !at->listened) continue;
-        json_array_append_new(features, feature(address_text(at, text, sizeof text), at->per_slot ? "one socket a worker" : "shared",
+        bool per_slot = listeners_per_slot(&primary->pool.listeners, a, record->generation);
+        json_array_append_new(features, feature(address_text(at, text, sizeof text), per_slot ? "one socket a worker" : "shared",
                                                 at->steered    ? "each connection is given to a worker by eBPF"
-                                                : at->per_slot ? "a classic BPF program chooses among the live ones"
+                                                : per_slot     ? "a classic BPF program chooses among the live ones"
                                                                : ""));
     }
     if (primary->launch.node_cluster) {
