@@ -147,6 +147,7 @@ struct record_generation {
     uint64_t per_slot;     // bit a: they poll, then accept on a blocking listener: one socket each there
     uint64_t listening;    // bit n: at descriptor n one of its workers listens
     bool answered;         // by HTTP: its first worker said that it is ready
+    uint32_t left_over;    // its last workers are gone: connections that waited then
     uint64_t turned_ns;    // since when its shared sockets get no more connections; 0 = they do
 };
 
@@ -169,6 +170,7 @@ struct record_rollout {
     uint64_t stable_ns;       // how long one must have served to count
     uint32_t canary_percent;  // of new connections; 0 = no canary
     uint64_t canary_for_ns, canary_until_ns;  // 0 = it has not begun
+    uint64_t canary_free_ns, old_free_ns;     // when nobody was last seen to wait for the canary, for the old generation
     uint64_t keep_ns;         // how long the old generation is kept for a rollback
     uint64_t began_ns;
     uint64_t moved_before;    // connections moved from queue to queue until then

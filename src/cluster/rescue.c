@@ -19,6 +19,7 @@
 #include "log.h"
 #include "pool.h"
 #include "procinfo.h"
+#include "rollout.h"
 #include "steer.h"
 
 #define LOOK_NS (10 * CLOCK_MS)
@@ -149,6 +150,7 @@ static bool is_hung(const struct pool *pool, const struct worker *worker, const 
 static void replace(struct pool *pool, struct worker *worker, const struct procinfo *info, uint64_t now_ns) {
     log_evidence(worker, info, now_ns);
     end_worker(pool, worker, "it hangs: it took nothing from its queue for longer than --hang-timeout");
+    if (rollout_is_new(pool, worker)) rollout_fail(pool, worker, "it hangs (--hang-timeout)");
 }
 
 // ---- one look

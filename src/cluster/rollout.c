@@ -18,6 +18,8 @@
 #include "str.h"
 
 #define CANARY_LEAST_CONNECTIONS 20  // fewer resets than this fraction of nothing say nothing
+#define CANARY_LOOK_NS (100 * CLOCK_MS)
+#define CANARY_HANGS_NS (5 * CLOCK_S)  // so long, or for half of its time, its clients wait: it hangs
 
 // Who holds each number.
 struct view {
@@ -188,6 +190,12 @@ static void update_shares(struct pool *pool) {
     for (int a = 0; a < RECORD_ADDRESS_MAX; a++) steer_update(&pool->listeners, a);
 }
 
+static bool counts_cuts(const struct pool *pool) {
+    for (uint32_t i = 0; i < pool->record->slot_end; i++)
+        if (steer_numbers(&pool->listeners, (int)i).counted) return true;
+    return false;
+}
+
 static void begin_canary(struct pool *pool) {
     struct record_rollout *rollout = &pool->record->rollout;
     char time[32];
@@ -199,10 +207,46 @@ static void begin_canary(struct pool *pool) {
     for (uint32_t i = 0; i < pool->record->socket_end; i++)
         if (is_turned(pool->record, &pool->record->socket[i]) && pool->record->socket[i].generation == rollout->target)
             pool->record->socket[i].live = true;
+    rollout->canary_free_ns = rollout->old_free_ns = clock_now_ns();
     rollout->canary_until_ns = clock_now_ns() + rollout->canary_for_ns;
     update_shares(pool);
-    say(pool, "generation %u gets %u %% of new connections for %s", rollout->target, rollout->canary_percent,
-        str_duration(rollout->canary_for_ns, time, sizeof time));
+    say(pool, "generation %u gets %u %% of new connections for %s; judged by %s", rollout->target, rollout->canary_percent,
+        str_duration(rollout->canary_for_ns, time, sizeof time),
+        counts_cuts(pool) ? "crashes, hangs and connections cut off" : "crashes and hangs; connections cut off cannot be told apart by worker here");
+}
+
+// ---- does the canary hang?
+
+static bool somebody_waits(const struct pool *pool, uint32_t generation) {
+    for (uint32_t i = 0; i < pool->record->socket_end; i++) {
+        const struct record_socket *socket = &pool->record->socket[i];
+        if (socket->used && socket->live && socket->generation == generation && listeners_queued(&pool->listeners, (int)i) > 0) return true;
+    }
+    return false;
+}
+
+// Slot mode takes the queue of a stuck worker away, so that it cannot be seen there.
+static const struct worker *find_stuck(const struct pool *pool, uint32_t generation, uint64_t lasts_ns) {
+    for (uint32_t i = 0; i < pool->record->slot_end; i++) {
+        const struct record_worker *record = &pool->record->worker[i];
+        bool stuck = record->stuck_ns != 0 && pool->arranged_ns - record->stuck_ns >= lasts_ns;
+        if (record->generation == generation && record->state == WORKER_SERVING && stuck) return &pool->worker[i];
+    }
+    return NULL;
+}
+
+// Longer than the old generation, on the same machine with the same clients.
+static void look_whether_canary_hangs(struct pool *pool) {
+    struct record_rollout *rollout = &pool->record->rollout;
+    uint64_t now = pool->arranged_ns, half_ns = rollout->canary_for_ns / 2, most_ns = half_ns < CANARY_HANGS_NS ? half_ns : CANARY_HANGS_NS;
+    char time[32], why[160];
+    if (!somebody_waits(pool, rollout->target)) rollout->canary_free_ns = now;
+    if (!somebody_waits(pool, rollout->from)) rollout->old_free_ns = now;
+    const struct worker *stuck = find_stuck(pool, rollout->target, most_ns);
+    bool hangs = now - rollout->canary_free_ns >= most_ns && now - rollout->old_free_ns < most_ns;
+    if (!hangs && (stuck == NULL || find_stuck(pool, rollout->from, most_ns) != NULL)) return;
+    snprintf(why, sizeof why, "the canary hangs: for %s connections wait for it, and not for the old generation", str_duration(most_ns, time, sizeof time));
+    rollout_fail(pool, stuck, why);
 }
 
 struct cuts {
@@ -233,8 +277,11 @@ static void judge_canary(struct pool *pool) {
         rollout_fail(pool, NULL, why);
         return;
     }
-    say(pool, "the canary did no worse (%llu connections, %llu cut off; the old generation %llu, %llu): it is promoted",
-        (unsigned long long)new.opened, (unsigned long long)new.cut, (unsigned long long)old.opened, (unsigned long long)old.cut);
+    if (counts_cuts(pool))
+        say(pool, "the canary did no worse (%llu connections, %llu cut off; the old generation %llu, %llu): it is promoted",
+            (unsigned long long)new.opened, (unsigned long long)new.cut, (unsigned long long)old.opened, (unsigned long long)old.cut);
+    else
+        say(pool, "the canary neither crashed nor hung: it is promoted");
     rollout->canary_percent = 0;
     rollout->phase = ROLLOUT_FORWARD;
     for (uint32_t i = 0; i < pool->record->socket_end; i++)
@@ -322,21 +369,27 @@ static bool has_process(const struct pool *pool, uint32_t generation) {
     return false;
 }
 
-// Connections that came while its last workers died: one more is started for them, and leaves when it is done.
-static bool close_shared(struct pool *pool, uint32_t generation) {
-    bool all = true;
+// Connections that came while its last workers died: one more is started for them, and leaves when it is done. Should that take
+// none, as in a version that hangs, nobody ever will.
+static bool close_shared(struct pool *pool, struct record_generation *generation) {
+    uint32_t left_over = 0;
+    for (uint32_t i = 0; i < pool->record->socket_end; i++) {
+        const struct record_socket *socket = &pool->record->socket[i];
+        if (is_turned(pool->record, socket) && socket->generation == generation->number) left_over += (uint32_t)listeners_queued(&pool->listeners, (int)i);
+    }
+    bool hopeless = generation->left_over > 0 && left_over >= generation->left_over;
+    generation->left_over = left_over;
+    if (left_over > 0 && !hopeless) return false;
+    if (left_over > 0)
+        log_warn("generation %u: its workers took none of %u connections that wait for it: they are reset", generation->number, left_over);
     for (uint32_t i = 0; i < pool->record->socket_end; i++) {
         const struct record_socket *socket = &pool->record->socket[i];
         int address = socket->address;
-        if (!is_turned(pool->record, socket) || socket->generation != generation) continue;
-        if (listeners_queued(&pool->listeners, (int)i) > 0) {
-            all = false;
-            continue;
-        }
+        if (!is_turned(pool->record, socket) || socket->generation != generation->number) continue;
         listeners_close(&pool->listeners, (int)i);
         steer_update(&pool->listeners, address);
     }
-    return all;
+    return true;
 }
 
 static void forget_generations(struct pool *pool) {
@@ -345,7 +398,7 @@ static void forget_generations(struct pool *pool) {
         uint32_t number = record->generations[i].number;
         bool needed = number == record->generation || (rollout_runs(pool) && (number == record->rollout.target || number == record->rollout.from));
         if (number == 0 || needed || has_process(pool, number)) continue;
-        if (!close_shared(pool, number)) start(pool, 0, number);
+        if (!close_shared(pool, &record->generations[i])) start(pool, 0, number);
         else if (number != record->previous) generations_remove(&pool->generations, number);
     }
 }
@@ -391,20 +444,28 @@ static void let_go(struct pool *pool, const struct view *view) {
     }
 }
 
+static void go_on_with_canary(struct pool *pool) {
+    const struct record_rollout *rollout = &pool->record->rollout;
+    if (rollout->canary_until_ns == 0) {
+        begin_canary(pool);
+        return;
+    }
+    look_whether_canary_hangs(pool);
+    if (rollout->phase == ROLLOUT_CANARY && clock_now_ns() >= rollout->canary_until_ns) judge_canary(pool);
+}
+
 static void go_on(struct pool *pool, const struct view *view) {
     struct record_rollout *rollout = &pool->record->rollout;
     if (!rollout_runs(pool) || !all_proven(pool, view, wanted_of_target(pool))) return;
-    if (rollout->phase == ROLLOUT_CANARY && rollout->canary_until_ns == 0) {
-        begin_canary(pool);
-    } else if (rollout->phase == ROLLOUT_CANARY && clock_now_ns() >= rollout->canary_until_ns) {
-        judge_canary(pool);
+    if (rollout->phase == ROLLOUT_CANARY) {
+        go_on_with_canary(pool);
     } else if (rollout->phase == ROLLOUT_FORWARD && turns(pool) && !rollout->turned) {
         rollout->turned = true;
         turn(pool, rollout->target);
         say(pool, "new connections go to generation %u", rollout->target);
         let_go(pool, view);
         finish(pool);
-    } else if (rollout->phase != ROLLOUT_CANARY) {
+    } else {
         let_go(pool, view);
         finish(pool);
     }
@@ -424,7 +485,9 @@ void pool_arrange(struct pool *pool) {
 
 uint64_t rollout_next(const struct pool *pool) {
     const struct record_rollout *rollout = &pool->record->rollout;
-    uint64_t next = rollout->phase == ROLLOUT_CANARY && rollout->canary_until_ns != 0 ? rollout->canary_until_ns : CLOCK_NEVER;
+    bool on_trial = rollout->phase == ROLLOUT_CANARY && rollout->canary_until_ns != 0;
+    uint64_t look_ns = pool->arranged_ns + CANARY_LOOK_NS, next = CLOCK_NEVER;
+    if (on_trial) next = look_ns < rollout->canary_until_ns ? look_ns : rollout->canary_until_ns;
     for (uint32_t i = 0; goes_forward(pool) && i < pool->record->slot_end; i++) {
         const struct worker *worker = &pool->worker[i];
         uint64_t proven_ns = worker->record->since_ns + rollout->stable_ns;

@@ -295,6 +295,7 @@ struct steer_numbers steer_numbers(const struct listeners *listeners, int slot) 
         numbers.live += counts.live;
         numbers.total += (counts.counted ? counts.opened : counts.chosen) + counts.moved_in;
         numbers.moved_away += counts.moved_out;
+        numbers.counted |= counts.counted;
         numbers.opened += counts.opened;
         numbers.cut += counts.cut;
         numbers.weight = steering_weight(steering, (unsigned)slot);

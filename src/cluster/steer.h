@@ -45,6 +45,7 @@ struct steer_numbers {
     unsigned long moved_away;  // of those, to siblings
     unsigned long opened, cut;  // connections made, and those that ended otherwise than by the worker's doing; 0 when not counted
     unsigned weight;
+    bool counted;  // `opened` and `cut` are
     bool known;  // false: not steered by eBPF, only `queued` is
 };
 struct steer_numbers steer_numbers(const struct listeners *listeners, int slot);

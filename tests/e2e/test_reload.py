@@ -441,9 +441,9 @@ def test_a_canary_gets_its_share_and_is_promoted(start):
     instance = start(app("epoll_server"), port, workers=4)
     instance.wait_ready()
     shown = []
-    reload = threading.Thread(target=lambda: shown.append(instance.ctl("reload", "--canary", "20%", "--for", "8s", check=0, timeout=180)))
+    reload = threading.Thread(target=lambda: shown.append(instance.ctl("reload", "--canary", "20%", "--for", "4s", check=0, timeout=180)))
     reload.start()
-    instance.wait_log("gets 20 %")
+    instance.wait_log("gets 20 %", "judged by crashes, hangs and connections cut off" if instance.status()["mode"] == "slot" else "cannot be told apart")
     of_new, of_all = share(port, instance, 200)
     exact = instance.status()["mode"] == "slot"
     assert of_all >= 20, "too slow a machine to tell"
@@ -461,6 +461,21 @@ def test_a_canary_that_crashes_is_rolled_back(start):
     before = instance.pids()
     refused = instance.ctl("reload", "--canary", "25%", "--for", "30s", "--", app("crash_after_ready"), port, 1000, timeout=180)
     assert refused.returncode == 4 and "signal" in refused.stderr
+    settle(instance, 1)
+    assert instance.pids() == before
+
+
+def test_a_canary_that_hangs_is_rolled_back(start):
+    """It listens, and never accepts: who comes to it waits, and is answered by nobody until it is gone."""
+    port = free_port()
+    instance = start(app("epoll_server"), port, workers=2)
+    instance.wait_ready()
+    before = instance.pids()
+    code = ("import socket, sys, time\nlistener = socket.create_server(('127.0.0.1', int(sys.argv[1])))\n"
+            "listener.setblocking(False)\ntime.sleep(1000)\n")
+    with Load(port, clients=8, pause=0.005, timeout=1):
+        refused = instance.ctl("reload", "--canary", "30%", "--for", "2s", "--drain-timeout", "1s", "--", PYTHON, "-c", code, port, timeout=180)
+    assert refused.returncode == 4 and "hangs" in refused.stderr, refused
     settle(instance, 1)
     assert instance.pids() == before
 
