@@ -51,6 +51,8 @@ struct record_worker {
     uint64_t noticed_cpu_ns;   // processor time it had used by then
     uint64_t accepted;         // from its queues by then
     uint64_t stuck_ns;         // since when it is known to be stuck; 0 = it is not
+    uint64_t stuck_cpu_ns;     // processor time all processes of it had used by then
+    uint64_t stuck_throttled;  // how often its cgroups' quota had been used up by then
     uint64_t rescue_ns;        // when the next rescue may be tried
     uint64_t emptied_ns;       // when its queue was taken from it
     uint32_t probes;           // how often it got connections since it is stuck, to see what becomes of them

@@ -14,6 +14,7 @@
 #include <unistd.h>
 
 #include "clock.h"
+#include "cpus.h"
 #include "fd.h"
 #include "judge.h"
 #include "log.h"
@@ -123,34 +124,77 @@ static void read_proc(pid_t pid, const char *name, char *out, size_t size) {
         if (*at == '\n') *at = at[1] != '\0' ? '|' : ' ';
 }
 
-static void log_evidence(const struct worker *worker, const struct procinfo *info, uint64_t now_ns) {
+// All processes of a worker: the direct child may be a shell that waits for the real server.
+struct group_look {
+    uint64_t used_ns;  // of processor time
+    bool runs;         // a thread runs, or would
+    bool stopped;      // by a debugger
+};
+
+static bool look_at_thread(pid_t tid, void *arg) {
+    struct group_look *look = arg;
+    struct procinfo info;
+    if (procinfo_read(tid, &info) != 0) return true;
+    look->runs = look->runs || info.state == 'R';
+    look->stopped = look->stopped || info.state == 'T' || info.state == 't';
+    return true;
+}
+
+static bool look_at_process(pid_t pid, void *arg) {
+    ((struct group_look *)arg)->used_ns += procinfo_cpu_clock_ns(pid);
+    procinfo_thread_each(pid, look_at_thread, arg);
+    return true;
+}
+
+static struct group_look look_at_group(struct pool *pool, const struct worker *worker) {
+    struct group_look look = {0};
+    procinfo_groups_each(pool_recent_groups(pool), worker->record->pid, look_at_process, &look);
+    return look;
+}
+
+static uint64_t throttled(const struct worker *worker) {
+    uint64_t now = cpus_throttled("/proc", "", worker->record->pid), before = worker->record->stuck_throttled;
+    return now > before ? now - before : 0;  // it may have been moved to another cgroup
+}
+
+static uint64_t used_since(const struct worker *worker, const struct group_look *look) {
+    return look->used_ns > worker->record->stuck_cpu_ns ? look->used_ns - worker->record->stuck_cpu_ns : 0;  // some may have ended
+}
+
+static void log_evidence(const struct worker *worker, const struct procinfo *info, const struct group_look *look, uint64_t now_ns) {
     char wchan[64], call[160], stack[EVIDENCE_SIZE];
     pid_t pid = worker->record->pid;
     read_proc(pid, "wchan", wchan, sizeof wchan);
     read_proc(pid, "syscall", call, sizeof call);
     read_proc(pid, "stack", stack, sizeof stack);
     log_warn(
-        "worker %d (pid %d) hangs: state %c, %llu ms of processor time in %llu ms (machine's pressure %d %%), wchan %s, syscall %s, "
-        "stack %s",
-        worker->slot, pid, info->state, (unsigned long long)((procinfo_cpu_clock_ns(pid) - worker->record->noticed_cpu_ns) / CLOCK_MS),
-        (unsigned long long)((now_ns - worker->record->stuck_ns) / CLOCK_MS), procinfo_cpu_pressure(NULL), wchan[0] != '\0' ? wchan : "?",
-        call, stack);
+        "worker %d (pid %d) hangs: state %c, %llu ms of processor time in %llu ms (machine's pressure %d %%, throttled %llu times), wchan %s, "
+        "syscall %s, stack %s",
+        worker->slot, pid, info->state, (unsigned long long)(used_since(worker, look) / CLOCK_MS),
+        (unsigned long long)((now_ns - worker->record->stuck_ns) / CLOCK_MS), procinfo_cpu_pressure(NULL),
+        (unsigned long long)throttled(worker), wchan[0] != '\0' ? wchan : "?", call, stack);
 }
 
-// Blocked, or spinning: then it had the processor. One that wants to run and is not let is starved, not hung.
-static bool is_hung(const struct pool *pool, const struct worker *worker, const struct procinfo *info, uint64_t now_ns) {
-    uint64_t stuck_ns = now_ns - worker->record->stuck_ns;
-    uint64_t used_ns = procinfo_cpu_clock_ns(worker->record->pid) - worker->record->noticed_cpu_ns;
-    if (pool->launch->hang_timeout_ns == 0 || stuck_ns < pool->launch->hang_timeout_ns) return false;
-    if (info->state == 'T' || info->state == 't') return false;  // somebody debugs it
-    if (info->state == 'R') return used_ns >= pool->launch->hang_timeout_ns;
-    return stuck_ns >= PRESSED_FACTOR * pool->launch->hang_timeout_ns || procinfo_cpu_pressure(NULL) <= PRESSED_PERCENT;
+// Blocked, or spinning: then it had the processor. One of which a thread wants to run and is not let is starved, not hung; so may be whatever
+// it waits for, while the machine or its own quota is short of processors.
+static bool is_hung(const struct pool *pool, const struct worker *worker, const struct group_look *look, uint64_t now_ns) {
+    uint64_t stuck_ns = now_ns - worker->record->stuck_ns, timeout_ns = pool->launch->hang_timeout_ns;
+    if (look->stopped) return false;
+    if (used_since(worker, look) >= timeout_ns) return true;
+    if (look->runs) return false;
+    return stuck_ns >= PRESSED_FACTOR * timeout_ns || (procinfo_cpu_pressure(NULL) <= PRESSED_PERCENT && throttled(worker) == 0);
 }
 
-static void replace(struct pool *pool, struct worker *worker, const struct procinfo *info, uint64_t now_ns) {
-    log_evidence(worker, info, now_ns);
+// True: it was hung, and is being replaced.
+static bool replace_hung(struct pool *pool, struct worker *worker, const struct procinfo *info, uint64_t now_ns) {
+    uint64_t timeout_ns = pool->launch->hang_timeout_ns;
+    if (timeout_ns == 0 || now_ns - worker->record->stuck_ns < timeout_ns) return false;
+    struct group_look look = look_at_group(pool, worker);
+    if (!is_hung(pool, worker, &look, now_ns)) return false;
+    log_evidence(worker, info, &look, now_ns);
     end_worker(pool, worker, "it hangs: it took nothing from its queue for longer than --hang-timeout");
     if (rollout_is_new(pool, worker)) rollout_fail(pool, worker, "it hangs (--hang-timeout)");
+    return true;
 }
 
 // ---- one look
@@ -159,6 +203,16 @@ static void replace(struct pool *pool, struct worker *worker, const struct proci
 static bool is_starved(const struct pool *pool, const struct worker *worker, uint64_t now_ns) {
     uint64_t had_ns = procinfo_cpu_clock_ns(worker->record->pid) - worker->record->noticed_cpu_ns;
     return had_ns < (now_ns - worker->record->noticed_ns) / STARVED_PART && steer_waited_ns(&pool->listeners, worker->slot) < STARVED_NS;
+}
+
+static void begin_stuck(struct pool *pool, struct worker *worker, uint64_t now_ns) {
+    struct record_worker *record = worker->record;
+    record->stuck_ns = record->noticed_ns;
+    record->rescue_ns = now_ns;
+    record->probes = 0;
+    if (pool->launch->hang_timeout_ns == 0) return;
+    record->stuck_cpu_ns = look_at_group(pool, worker).used_ns;
+    record->stuck_throttled = cpus_throttled("/proc", "", record->pid);
 }
 
 // Something waits, and it takes nothing.
@@ -173,15 +227,8 @@ static void look_waiting(struct pool *pool, struct worker *worker, uint64_t now_
             return;
         }
     }
-    if (record->stuck_ns == 0) {
-        record->stuck_ns = record->noticed_ns;
-        record->rescue_ns = now_ns;
-        record->probes = 0;
-    }
-    if (is_hung(pool, worker, &info, now_ns))
-        replace(pool, worker, &info, now_ns);
-    else
-        try_rescue(pool, worker, now_ns);
+    if (record->stuck_ns == 0) begin_stuck(pool, worker, now_ns);
+    if (!replace_hung(pool, worker, &info, now_ns)) try_rescue(pool, worker, now_ns);
 }
 
 static uint64_t probe_wait_ns(const struct pool *pool, const struct record_worker *record) {

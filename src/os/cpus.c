@@ -41,7 +41,7 @@ struct mount {
 };
 
 struct walk {
-    const char *proc_root, *root_prefix, *controller;
+    const char *proc_root, *root_prefix, *controller;  // mounts are always as this process sees them
     const char *path;  // in the hierarchy, from PROC/self/cgroup; borrowed: the line
     bool is_v2;
     cpus_cgroup_fn each;
@@ -79,9 +79,9 @@ static bool lines_next(struct lines *lines, char *out, size_t size) {
     }
 }
 
-static int open_self(const char *proc_root, const char *name) {
+static int open_of(const char *proc_root, const char *who, const char *name) {
     char path[FILE_PATH_SIZE];
-    if (snprintf(path, sizeof path, "%s/self/%s", proc_root, name) >= (int)sizeof path) return -1;
+    if (snprintf(path, sizeof path, "%s/%s/%s", proc_root, who, name) >= (int)sizeof path) return -1;
     return open(path, O_RDONLY | O_CLOEXEC);
 }
 
@@ -168,7 +168,7 @@ static bool walk_up(const struct walk *walk, const struct mount *mount) {
 
 // Every mount that shows our cgroup is walked, not the first alone: each directory found is ours or above ours.
 static bool walk_mounts(const struct walk *walk) {
-    scoped_fd fd = open_self(walk->proc_root, "mountinfo");
+    scoped_fd fd = open_of(walk->proc_root, "self", "mountinfo");
     if (fd < 0) return true;
     struct lines lines = {.fd = fd};
     char line[LINE_SIZE];
@@ -191,14 +191,41 @@ static bool walk_parse(struct walk *walk, char *line) {
     return walk->is_v2 || list_has(controllers, walk->controller);
 }
 
-void cpus_cgroup_each(const char *proc_root, const char *root_prefix, const char *controller, cpus_cgroup_fn each, void *arg) {
-    scoped_fd fd = open_self(proc_root, "cgroup");
+static void walk_groups_of(const char *who, struct walk *walk) {
+    scoped_fd fd = open_of(walk->proc_root, who, "cgroup");
     if (fd < 0) return;
-    struct walk walk = {.proc_root = proc_root, .root_prefix = root_prefix, .controller = controller, .each = each, .arg = arg};
     struct lines lines = {.fd = fd};
     char line[LINE_SIZE];
     while (lines_next(&lines, line, sizeof line))
-        if (walk_parse(&walk, line) && !walk_mounts(&walk)) return;
+        if (walk_parse(walk, line) && !walk_mounts(walk)) return;
+}
+
+void cpus_cgroup_each(const char *proc_root, const char *root_prefix, const char *controller, cpus_cgroup_fn each, void *arg) {
+    struct walk walk = {.proc_root = proc_root, .root_prefix = root_prefix, .controller = controller, .each = each, .arg = arg};
+    walk_groups_of("self", &walk);
+}
+
+static ssize_t read_in(const char *dir, const char *name, char *out, size_t size) {
+    char path[FILE_PATH_SIZE];
+    snprintf(path, sizeof path, "%s/%s", dir, name);
+    return fd_read_file(path, out, size);
+}
+
+static bool add_throttled(const char *dir, bool is_v2, void *arg) {
+    (void)is_v2;
+    char text[1024];
+    const char *at = read_in(dir, "cpu.stat", text, sizeof text) > 0 ? strstr(text, "nr_throttled ") : NULL;
+    if (at != NULL) *(uint64_t *)arg += strtoull(at + strlen("nr_throttled "), NULL, 10);
+    return true;
+}
+
+uint64_t cpus_throttled(const char *proc_root, const char *root_prefix, pid_t pid) {
+    uint64_t times = 0;
+    char who[16];
+    struct walk walk = {.proc_root = proc_root, .root_prefix = root_prefix, .controller = "cpu", .each = add_throttled, .arg = &times};
+    snprintf(who, sizeof who, "%d", (int)pid);
+    walk_groups_of(who, &walk);
+    return times;
 }
 
 static bool parse_number(const char **text, uint64_t *out) {
@@ -218,12 +245,6 @@ static double quota_of(const char *quota_text, const char *period_text) {
     if (!period_text) period_text = quota_text;
     if (!parse_number(&period_text, &period) || period == 0) return CPUS_NO_LIMIT;
     return (double)quota / (double)period;
-}
-
-static ssize_t read_in(const char *dir, const char *name, char *out, size_t size) {
-    char path[FILE_PATH_SIZE];
-    snprintf(path, sizeof path, "%s/%s", dir, name);
-    return fd_read_file(path, out, size);
 }
 
 static void source_set(char *source, const char *dir, const char *name) {

@@ -5,6 +5,8 @@
 #include <sched.h>
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
+#include <sys/types.h>
 
 #define CPUS_NO_LIMIT 0.0
 #define CPUS_SOURCE_SIZE 160
@@ -30,6 +32,10 @@ void cpus_read(struct cpus *out, const char *proc_root, const char *root_prefix)
 // A cgroup outside of what is mounted has no directory; where a mount begins above the cgroup namespace only its root is known.
 typedef bool (*cpus_cgroup_fn)(const char *dir, bool is_v2, void *arg);
 void cpus_cgroup_each(const char *proc_root, const char *root_prefix, const char *controller, cpus_cgroup_fn each, void *arg);
+
+// How often so far the quota of a process's cgroup, or of one above it, has kept all in it from running (nr_throttled of cpu.stat, v1 and
+// v2, summed up); 0 where that cannot be known.
+uint64_t cpus_throttled(const char *proc_root, const char *root_prefix, pid_t pid);
 
 // "0-3,8" -> 5; 0 for empty or malformed text. A final newline is fine; what is named twice counts once.
 int cpus_count_list(const char *list);

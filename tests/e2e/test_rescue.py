@@ -1,14 +1,19 @@
 """Slot mode: nobody waits behind a worker that is stuck, and one that hangs is replaced."""
+import contextlib
 import os
+import platform
 import select
 import shutil
 import signal
 import subprocess
 import time
+import uuid
+from pathlib import Path
 
 import pytest
 
-from pando import PATIENCE, PYTHON, Load, app, connect, count, free_port, freeze, http_get, read_answer, script, wait_until
+from pando import (PATIENCE, PYTHON, Load, app, connect, count, free_port, freeze, http_get, pids_of_children, read_answer, script, wait_listening,
+                   wait_until)
 from programs import go
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="slot mode needs CAP_BPF and CAP_NET_ADMIN")
@@ -95,7 +100,10 @@ def test_a_worker_stopped_by_somebody_else_loses_its_queue_and_stays_stopped(slo
     assert instance.pids()[0] == victim
 
 
-@pytest.mark.parametrize("how", ["spins", "sleeps"])
+HUNG = {"spins": ["state R"], "sleeps": ["state S", "wchan futex", f"syscall {202 if platform.machine() == 'x86_64' else 98} "]}
+
+
+@pytest.mark.parametrize("how", HUNG)
 def test_a_hung_worker_is_replaced_and_the_log_says_how_it_hung(slot, how, folder):
     port = free_port()
     loop = "while (!fs.existsSync(`${folder}/enough`)) {}"
@@ -108,10 +116,105 @@ def test_a_hung_worker_is_replaced_and_the_log_says_how_it_hung(slot, how, folde
         assert read_answer(client).pid
         client.close()
     with Load(port, clients=2, pause=0.05):  # it is given one now and then, to see what becomes of it
-        instance.wait_log("hangs: state")
+        evidence = instance.wait_log("hangs: state")
+    assert all(text in evidence for text in HUNG[how]), evidence
+    assert "of processor time in" in evidence and "stack" in evidence
     instance.wait_ready()
     assert len(set(before.values()) - set(instance.pids().values())) == 1
     hung.close()
+
+
+@contextlib.contextmanager
+def starved(*pids):
+    """They get a hundredth of a processor meanwhile, by the quota of a cgroup; a skipped test where none can be made."""
+    name, own = f"pando-e2e-{os.getpid()}-{uuid.uuid4().hex}", None
+    mounts = [line.split() for line in open("/proc/mounts")]
+    v1 = next((mount[1] for mount in mounts if mount[2] == "cgroup" and "cpu" in mount[3].split(",")), None)
+    v2 = next((mount[1] for mount in mounts if mount[2] == "cgroup2"), None)
+    groups = dict(line.strip().split(":", 2)[1:] for line in open("/proc/self/cgroup"))
+    try:
+        if v1:
+            path = next(path for names, path in groups.items() if "cpu" in names.split(","))
+            own = Path(v1 + path) if os.path.isdir(v1 + path) else Path(v1)
+            (own / name).mkdir()
+            (own / name / "cpu.cfs_period_us").write_text("100000")
+            (own / name / "cpu.cfs_quota_us").write_text("1000")
+        else:
+            own = Path(v2 + groups[""])
+            (own / "cgroup.subtree_control").write_text("+cpu")
+            (own / name).mkdir()
+            (own / name / "cpu.max").write_text("1000 100000")
+    except (OSError, StopIteration, TypeError, KeyError) as error:
+        with contextlib.suppress(OSError, TypeError):
+            (own / name).rmdir()
+        pytest.skip(f"no cgroup with a quota of processor time can be made here: {error!r}")
+    try:
+        for pid in pids:
+            (own / name / "cgroup.procs").write_text(str(pid))
+        yield own / name
+    finally:
+        for pid in pids:
+            with contextlib.suppress(OSError):
+                (own / "cgroup.procs").write_text(str(pid))
+        wait_until(lambda: not (own / name / "cgroup.procs").read_text(), what="the cgroup is empty")
+        (own / name).rmdir()
+
+
+def throttled(group):
+    return next(int(line.split()[1]) for line in open(group / "cpu.stat") if line.startswith("nr_throttled"))
+
+
+@pytest.mark.parametrize("below_a_shell", [False, True])
+def test_a_starved_worker_is_not_taken_for_hung(slot, folder, below_a_shell):
+    """It wants to run, and is hardly let: something waits in its queue for many times --hang-timeout, and it stays."""
+    port = free_port()
+    command = ["node", "-e", SPINNING, port, folder]
+    if below_a_shell:
+        command = ["sh", "-c", 'node "$@"; exit $?', "sh", *command[1:]]
+    instance = slot(*command, workers=1, options=["--hang-timeout", "500ms"])
+    worker = instance.pids()[0]
+    at_work = spin(port, folder)
+    with starved(worker, *pids_of_children(worker)) as group:
+        waiting = ask(port, "/")
+        before = throttled(group)
+        wait_until(lambda: throttled(group) >= before + 30, what="it was kept from running for 3 s")
+        assert not is_answered(at_work) and not is_answered(waiting)
+        assert instance.pids()[0] == worker and "hangs" not in instance.log()
+    (folder / "enough").touch()
+    for client in (at_work, waiting):
+        assert read_answer(client).pid
+        client.close()
+    assert instance.pids()[0] == worker and "hangs" not in instance.log()
+
+
+def test_a_hung_worker_below_a_shell_is_replaced(slot, folder):
+    """The shell waits, as it should; what is looked at is all that it has started."""
+    port = free_port()
+    instance = slot("sh", "-c", 'node "$@"; exit $?', "sh", "-e", SPINNING, port, folder, workers=1, options=["--hang-timeout", "500ms"])
+    worker = instance.pids()[0]
+    with spin(port, folder), ask(port, "/") as waiting:
+        (folder / "spins").unlink()
+        instance.wait_replaced(0, worker)
+        assert read_answer(waiting).pid != worker
+
+
+def test_what_is_not_ready_yet_or_was_not_asked_about_is_never_hung(pando):
+    """Two that never accept: one that never says that it is ready, with a --hang-timeout, and one that does, without."""
+    deaf = "import os, socket, sys, time; s = socket.create_server(('127.0.0.1', int(sys.argv[1])), reuse_port=False); time.sleep(1000)"
+    ports = free_port(), free_port()
+    unready = pando(PYTHON, "-c", deaf, ports[0], workers=1, options=["--balance-mode", "slot", "--ready", "notify", "--hang-timeout", "200ms"],
+                    name="unready")
+    default = pando(PYTHON, "-c", deaf, ports[1], workers=1, options=["--balance-mode", "slot"], name="default")
+    default.wait_ready()
+    pids = {}
+    for instance, port in ((unready, ports[0]), (default, ports[1])):
+        wait_listening(port)  # that connection waits already
+        pids[instance] = instance.pids()
+    with connect(ports[0]), connect(ports[1]):
+        wait_until(lambda: all(instance.status()["workers"][0]["queue"] > 1 for instance in pids), what="connections wait")
+        time.sleep(1.2)  # six times the one's timeout
+        for instance, before in pids.items():
+            assert instance.pids() == before and "hangs" not in instance.log()
 
 
 def state_of(pid):

@@ -1,5 +1,7 @@
 """Slot mode: one socket a slot, and an eBPF program that gives each connection to a worker before it exists."""
 import collections
+import ctypes
+import mmap
 import os
 import random
 import signal
@@ -140,6 +142,55 @@ def test_a_killed_primary_leaves_the_steering_in_force_and_the_next_one_takes_it
     seen = collections.Counter(http_get(port).pid for _ in range(30))
     assert max(seen.values()) - min(seen.values()) <= 1, seen
     assert sum(totals(instance).values()) > before
+
+
+_libc = ctypes.CDLL(None, use_errno=True)
+_libc.mmap.restype = ctypes.c_void_p
+_libc.mmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int, ctypes.c_int, ctypes.c_int, ctypes.c_long]
+PIDFD_GETFD = 438
+
+
+def steering_version(keeper):
+    """The version in the steering memory that the keeper holds, to be read and written (steering_memory.h: behind 8 bytes of magic)."""
+    held = []
+    for fd in os.listdir(f"/proc/{keeper}/fdinfo"):
+        with open(f"/proc/{keeper}/fdinfo/{fd}") as info:
+            fields = dict(line.strip().split(":\t", 1) for line in info if ":\t" in line)
+        if fields.get("map_type") == "2" and int(fields["value_size"]) > 65536:  # an array, of one such block
+            held.append(int(fd))
+    assert len(held) == 1, held
+    pidfd = os.pidfd_open(keeper)
+    fd = _libc.syscall(PIDFD_GETFD, pidfd, held[0], 0)
+    assert fd >= 0, os.strerror(ctypes.get_errno())
+    at = _libc.mmap(None, 4096, mmap.PROT_READ | mmap.PROT_WRITE, mmap.MAP_SHARED, fd, 0)
+    assert at != ctypes.c_void_p(-1).value, os.strerror(ctypes.get_errno())
+    os.close(fd)
+    os.close(pidfd)
+    assert ctypes.string_at(at, 8) == b"PandoSte"[::-1]
+    return ctypes.c_uint32.from_address(at + 8)
+
+
+def test_the_steering_of_another_version_is_replaced_by_the_primary_that_meets_it(slot):
+    """As after an upgrade: nobody's connection fails, and turns are exact by the new one."""
+    port = free_port()
+    instance = slot(app("epoll_server"), port, workers=3, options=["--balance", "rr", "--no-rescue"])
+    pids, old = instance.pids(), instance.primary_pid
+    version = steering_version(instance.keeper_pid)
+    with Load(port, clients=4) as load:
+        load.wait_answered(20)
+        known = version.value
+        version.value = known + 1
+        os.kill(old, signal.SIGKILL)
+        instance.wait_status(lambda status: status["primary_pid"] != old and status["ready"] == 3)
+        load.wait_answered(50)
+    assert not load.failures, load.failures[:5]
+    assert version.value == known + 1  # nobody wrote into what is not his
+    assert steering_version(instance.keeper_pid).value == known
+    assert instance.status()["mode"] == "slot" and instance.pids() == pids
+    seen = collections.Counter(http_get(port).pid for _ in range(30))
+    assert set(seen) == set(pids.values()) and max(seen.values()) - min(seen.values()) <= 1, seen
+    instance.wait_replaced(1, instance.kill(1))
+    assert set(http_get(port).pid for _ in range(6)) == set(instance.pids().values())
 
 
 @pytest.mark.limit(900)

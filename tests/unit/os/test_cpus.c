@@ -151,6 +151,15 @@ static void the_walk_begins_at_the_own_cgroup_and_stops_when_told(void **state) 
     assert_int_equal(calls, 1);
 }
 
+// By its own cgroup and those above it; a process that is gone, and a kernel that does not say, are 0.
+static void throttling_of_another_process_is_counted(void **state) {
+    (void)state;
+    assert_int_equal(cpus_throttled(TREES "/v2_nested/proc", TREES "/v2_nested", 4711), 37);
+    assert_int_equal(cpus_throttled(TREES "/v1_nested/proc", TREES "/v1_nested", 4711), 11);
+    assert_int_equal(cpus_throttled(TREES "/v2_nested/proc", TREES "/v2_nested", 4712), 0);
+    assert_int_equal(cpus_throttled(TREES "/no_mountinfo/proc", TREES "/no_mountinfo", getpid()), 0);
+}
+
 static void lists_of_processors_are_counted(void **state) {
     (void)state;
     static const struct {
@@ -198,6 +207,7 @@ int main(void) {
         cmocka_unit_test(a_line_too_long_to_hold_is_left_out),
         cmocka_unit_test(this_machine_counts_what_this_process_may_use),
         cmocka_unit_test(the_walk_begins_at_the_own_cgroup_and_stops_when_told),
+        cmocka_unit_test(throttling_of_another_process_is_counted),
         cmocka_unit_test(lists_of_processors_are_counted),
         cmocka_unit_test(picks_go_round_the_set),
     };
