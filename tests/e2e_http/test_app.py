@@ -120,6 +120,16 @@ def test_ranges(files, value, status, body, where):
     a = files[0].ask("GET", "/static/a.txt", headers={"Range": value})
     assert (a.status, a.get("content-range")) == (status, where) and (body is None or a.body == body)
 
+def test_a_range_is_for_get(files):
+    a = files[0].ask("HEAD", "/static/a.txt", headers={"Range": "bytes=0-3"})
+    assert (a.status, a.get("content-range"), a.get("content-length")) == (200, None, "10")
+
+def test_what_a_client_takes_for_granted_is_checked(files):
+    app, _ = files; a = app.ask("GET", "/static/a.txt"); etag, date = a.get("etag"), a.get("last-modified")
+    for headers, status in (({"If-Match": etag}, 200), ({"If-Match": '"x", ' + etag}, 200), ({"If-Match": "*"}, 200), ({"If-Match": '"x"'}, 412), ({"If-Match": "W/" + etag}, 412), ({"If-Unmodified-Since": date}, 200),
+                            ({"If-Unmodified-Since": "Tue, 13 May 2014 16:53:20 GMT"}, 412), ({"If-Unmodified-Since": "nonsense"}, 200), ({"If-Match": etag, "If-Unmodified-Since": "Tue, 13 May 2014 16:53:20 GMT"}, 200), ({"If-Match": '"x"', "If-None-Match": etag}, 412)):
+        assert app.ask("GET", "/static/a.txt", headers=headers).status == status, headers
+
 def test_if_range(files):
     app, _ = files; a = app.ask("GET", "/static/a.txt")
     for value, status in ((a.get("etag"), 206), ('"x"', 200), ("W/" + a.get("etag"), 200), (a.get("last-modified"), 206), ("Tue, 13 May 2014 16:53:20 GMT", 200)):
