@@ -168,7 +168,8 @@ static void events(pando_ctx *ctx) {
 }
 static void signed_get(pando_ctx *ctx) { pando_body_printf(ctx, "%s", pando_cookie(ctx, "who") ? pando_cookie(ctx, "who") : "nobody"); }
 static void signed_set(pando_ctx *ctx) {
-    pando_set_cookie(ctx, "who", "me", NULL);
+    int zeros = (int)number(ctx, "zeros", 0);
+    pando_set_cookie(ctx, "who", zeros ? pando_printf(ctx, "%0*d", zeros, 0) : "me", NULL);
     pando_body_text(ctx, "set");
 }
 static void stats(pando_ctx *ctx) {

@@ -90,6 +90,11 @@ def test_signed_cookies(app, start):
     rotated = app.ask("GET", "/signed_get", headers={"Cookie": "; ".join(pair)})  # accepted, and signed anew
     assert rotated.body == b"me" and rotated.get("set-cookie").startswith("who.sig=") and rotated.get("set-cookie").split(";")[0] != pair[1]
 
+def test_a_signature_covers_all_of_a_long_cookie(app):
+    pair = [c.split(";")[0] for c in app.ask("GET", "/signed_set?zeros=9000").fields["set-cookie"]]
+    assert app.ask("GET", "/signed_get", headers={"Cookie": "; ".join(pair)}).body == b"0" * 9000
+    assert app.ask("GET", "/signed_get", headers={"Cookie": pair[0] + "1; " + pair[1]}).body == b"nobody"
+
 @pytest.fixture(scope="module")
 def files(tmp_path_factory):
     root = tmp_path_factory.mktemp("files"); (root / "sub").mkdir(); (root / "sub" / "index.html").write_text("<i>index</i>")
