@@ -2,6 +2,7 @@
 // A page that shows a clock, fed by Server-Sent Events. Each open page is a handler that sleeps.
 #include <pando/app.h>
 
+#include <stdio.h>
 #include <stdlib.h>
 
 static const char page[] =
@@ -15,7 +16,8 @@ static void ticks(pando_ctx *ctx) {
     long tick = strtol(pando_sse_last_id(ctx), NULL, 10);  // a browser that reconnects says how far it was
     if (pando_sse_start(ctx)) return;
     for (;;) {
-        const char *number = pando_printf(ctx, "%ld", ++tick);
+        char number[24];  // pando_printf's memory stays as long as the request: here that may be days
+        snprintf(number, sizeof number, "%ld", ++tick);
         if (pando_sse_send(ctx, "tick", number, number) || pando_sleep(ctx, 100)) return;  // the page was closed
     }
 }

@@ -84,7 +84,7 @@ PANDO_API int pando_body_file(pando_ctx *ctx, const char *path);                
 PANDO_API void pando_body_null(pando_ctx *ctx);
 PANDO_API bool pando_has_body(const pando_ctx *ctx);
 PANDO_API struct pando_str pando_body(const pando_ctx *ctx);  // of text and buffers; data NULL otherwise
-// Streams: sends the head first; waits while the client is slow. -EPIPE, -ECANCELED: gone.
+// Streams: sends the head first; waits while the client is slow. -EPIPE, -ECANCELED: the client has gone, or wants no body (HEAD).
 PANDO_API int pando_write(pando_ctx *ctx, const void *data, size_t len);
 
 // ---- cookies

@@ -39,6 +39,7 @@ json_t *pando_request_json(pando_ctx *ctx, size_t limit) {
     if (is_too_deep(text)) pando_throw(ctx, 400, "the JSON is nested too deeply");
     json_error_t error;
     ctx->request_json = json_loadb(text.data, text.len, JSON_DECODE_ANY | JSON_REJECT_DUPLICATES, &error);
+    if (!ctx->request_json && !*error.text) pando_throw(ctx, 503, "out of memory");  // nothing is wrong with the text
     if (!ctx->request_json) pando_throw(ctx, 400, "invalid JSON at byte %d: %s", error.position, error.text);
     return ctx->request_json;
 }

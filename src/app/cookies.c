@@ -13,12 +13,11 @@
 
 enum { SIGNATURE_CHARS = 43 };
 
-static void sign(const char *key, const char *name, const char *value, char *out) {
+static void sign(pando_ctx *ctx, const char *key, const char *name, const char *value, char *out) {
     static const char alphabet[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
     unsigned char digest[HMAC_BYTES + 1] = {0};
-    char text[8192];
-    size_t n = (size_t)snprintf(text, sizeof text, "%s=%s", name, value);
-    hmac_sha256(key, text, n < sizeof text ? n : sizeof text - 1, digest);
+    const char *text = pando_printf(ctx, "%s=%s", name, value);
+    if (hmac_sha256(key, text, strlen(text), digest)) pando_throw(ctx, 503, "out of memory");
     for (unsigned bit = 0, i = 0; i < SIGNATURE_CHARS; i++, bit += 6) {
         unsigned pair = (unsigned)digest[bit / 8] << 8 | digest[bit / 8 + 1 <= HMAC_BYTES ? bit / 8 + 1 : HMAC_BYTES];
         out[i] = alphabet[pair >> (10 - bit % 8) & 63];
@@ -62,12 +61,12 @@ const char *pando_cookie(pando_ctx *ctx, const char *name) {
     int match = -1;
     for (int i = 0; keys[i]; i++) {  // all of them, so that the time does not tell which
         char expected[SIGNATURE_CHARS + 1];
-        sign(keys[i], name, value, expected);
+        sign(ctx, keys[i], name, value, expected);
         if (strlen(signature) == SIGNATURE_CHARS && hmac_equal(signature, expected, SIGNATURE_CHARS) && match < 0) match = i;
     }
     if (match > 0) {
         char fresh[SIGNATURE_CHARS + 1];
-        sign(keys[0], name, value, fresh);
+        sign(ctx, keys[0], name, value, fresh);
         pando_set_cookie(ctx, signature_name(ctx, name), fresh, &unsigned_cookie);
     }
     if (match >= 0) return value;
@@ -116,6 +115,6 @@ int pando_set_cookie(pando_ctx *ctx, const char *name, const char *value, const 
     const char *const *keys = ctx->app->options.keys;
     if (result || o.unsigned_ || !keys || !*keys) return result;
     char signature[SIGNATURE_CHARS + 1];
-    if (value) sign(keys[0], name, value, signature);
+    if (value) sign(ctx, keys[0], name, value, signature);
     return put_cookie(ctx, signature_name(ctx, name), value ? signature : NULL, &o);
 }

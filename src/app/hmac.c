@@ -3,6 +3,7 @@
 
 #include <assert.h>
 #include <dlfcn.h>
+#include <errno.h>
 #include <openssl/crypto.h>
 #include <openssl/evp.h>
 #include <openssl/hmac.h>
@@ -26,7 +27,12 @@ static void load(void) {
     if (library == NULL) return;
     crypto.sha256 = (__typeof__(crypto.sha256))dlsym(library, "EVP_sha256");
     crypto.compare = (__typeof__(crypto.compare))dlsym(library, "CRYPTO_memcmp");
-    if (crypto.sha256 != NULL && crypto.compare != NULL) crypto.hmac = (__typeof__(crypto.hmac))dlsym(library, "HMAC");
+    if (crypto.sha256 == NULL || crypto.compare == NULL) return;
+    crypto.hmac = (__typeof__(crypto.hmac))dlsym(library, "HMAC");
+    unsigned char out[HMAC_BYTES];
+    unsigned out_len;
+    // Now, while there is memory, OpenSSL makes what it keeps for later: it does not survive a failure in there.
+    if (crypto.hmac != NULL) crypto.hmac(crypto.sha256(), "", 0, out, 0, out, &out_len);
 }
 
 bool hmac_load(void) {
@@ -34,11 +40,12 @@ bool hmac_load(void) {
     return crypto.hmac != NULL;
 }
 
-void hmac_sha256(const char *key, const void *data, size_t len, unsigned char out[HMAC_BYTES]) {
+int hmac_sha256(const char *key, const void *data, size_t len, unsigned char out[HMAC_BYTES]) {
     unsigned out_len = 0;
     assert(hmac_load());
-    crypto.hmac(crypto.sha256(), key, (int)strlen(key), data, len, out, &out_len);
+    if (!crypto.hmac(crypto.sha256(), key, (int)strlen(key), data, len, out, &out_len)) return -ENOMEM;
     assert(out_len == HMAC_BYTES);
+    return 0;
 }
 
 bool hmac_equal(const void *a, const void *b, size_t len) {

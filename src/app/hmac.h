@@ -9,5 +9,6 @@ enum { HMAC_BYTES = 32 };
 
 // True when OpenSSL's library is there; without it nothing below may be called. Thread-safe.
 bool hmac_load(void);
-void hmac_sha256(const char *key, const void *data, size_t len, unsigned char out[HMAC_BYTES]);
+// 0 or -ENOMEM.
+int hmac_sha256(const char *key, const void *data, size_t len, unsigned char out[HMAC_BYTES]);
 bool hmac_equal(const void *a, const void *b, size_t len);  // takes as long whether they are or not

@@ -353,6 +353,8 @@ int pando_write(pando_ctx *ctx, const void *data, size_t len) {
         ctx_suspend(ctx, WAIT_WRITABLE);
         if (ctx->cancelled) return -ECANCELED;
     }
+    // HEAD, 204, 304: the head was the whole answer. Nobody slows down a handler that streams on, so it is told.
+    if (ctx->exchange->bodyless && pando_writable(ctx)) pando_exchange_end(ctx->exchange, NULL, 0);
     return 0;
 }
 

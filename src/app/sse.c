@@ -24,6 +24,12 @@ static void put_lines(struct buf *out, const char *field, const char *text) {
     } while (*text++);
 }
 
+static int send_take(pando_ctx *ctx, struct buf *out) {
+    int result = out->failed ? -ENOMEM : pando_write(ctx, out->data, out->len);
+    buf_deinit(out);
+    return result;
+}
+
 int pando_sse_send(pando_ctx *ctx, const char *event, const char *id, const char *data) {
     if ((event && strpbrk(event, "\r\n")) || (id && strpbrk(id, "\r\n"))) return -EINVAL;
     struct buf out = {0};
@@ -31,14 +37,13 @@ int pando_sse_send(pando_ctx *ctx, const char *event, const char *id, const char
     if (event) buf_printf(&out, "event: %s\n", event);
     put_lines(&out, "data", data);
     buf_puts(&out, "\n");
-    int result = out.failed ? -ENOMEM : pando_write(ctx, out.data, out.len);
-    buf_deinit(&out);
-    return result;
+    return send_take(ctx, &out);
 }
 
 int pando_sse_comment(pando_ctx *ctx, const char *text) {
-    const char *line = pando_printf(ctx, ": %.*s\n\n", (int)strcspn(text, "\r\n"), text);
-    return pando_write(ctx, line, strlen(line));
+    struct buf out = {0};  // not from the request's memory: a stream may be kept alive for days by these
+    buf_printf(&out, ": %.*s\n\n", (int)strcspn(text, "\r\n"), text);
+    return send_take(ctx, &out);
 }
 
 const char *pando_sse_last_id(pando_ctx *ctx) { return pando_header(ctx, "Last-Event-ID"); }

@@ -120,7 +120,16 @@ static struct file *file_get(struct static_files *files, const char *path, uint6
     return file;
 }
 
+// RFC 9110 13.2.2: what the client takes for granted comes before what it has.
+static bool precondition_fails(pando_ctx *ctx, const struct file *file) {
+    const char *match = pando_header(ctx, "If-Match");
+    if (*match) return strcmp(match, "*") && !h1_has_token(match, strlen(match), file->etag);
+    int64_t date = fresh_parse_date(pando_header(ctx, "If-Unmodified-Since"));
+    return date >= 0 && file->modified > date;
+}
+
 static bool range_applies(pando_ctx *ctx, const struct file *file) {
+    if (strcmp(pando_method(ctx), "GET")) return false;  // RFC 9110 14.2
     const char *condition = pando_header(ctx, "If-Range");
     if (!*condition) return true;
     if (*condition == '"') return !strcmp(condition, file->etag);
@@ -137,6 +146,7 @@ static void set_body(pando_ctx *ctx, const struct file *file, uint64_t at, uint6
 // Takes over one hold.
 static void answer_take(pando_ctx *ctx, struct file *file, const struct static_files *files) {
     pando_defer(ctx, file_release, file);
+    if (precondition_fails(ctx, file)) pando_throw(ctx, 412, NULL);
     if (!pando_has(ctx, "ETag")) response_set_static(ctx, PANDO_STR("ETag"), pando_str_of(file->etag));
     if (!pando_has(ctx, "Last-Modified")) response_set_static(ctx, PANDO_STR("Last-Modified"), pando_str_of(file->last_modified));
     if (!pando_has(ctx, "Cache-Control")) response_set_static(ctx, PANDO_STR("Cache-Control"), pando_str_of(files->cache_control));

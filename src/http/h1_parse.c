@@ -337,7 +337,8 @@ static enum h1_result judge(struct h1_head *head, const char *data) {
     if (!head->minor) head->expect_continue = head->expect_other = false;
     if (head->expect_other) return bad(head, 417, "no such expectation");
     head->close = head->token_close || (!head->minor && !head->token_keep_alive);
-    if (!head->token_upgrade || !head->minor || (head->method != H1_GET && head->method != H1_CONNECT)) head->upgrade = slice(0, 0);
+    bool may_upgrade = head->minor && head->framing == H1_NO_BODY && (head->method == H1_GET || head->method == H1_CONNECT);
+    if (!head->token_upgrade || !may_upgrade) head->upgrade = slice(0, 0);
     return H1_DONE;
 }
 

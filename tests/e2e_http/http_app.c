@@ -9,10 +9,15 @@
 #include <sys/resource.h>
 #include <unistd.h>
 
+static long number(pando_ctx *ctx, const char *name, long standard) {
+    const char *text = pando_query(ctx, name);
+    return text ? atol(text) : standard;
+}
+
 static void ok(pando_ctx *ctx) { pando_body_text(ctx, "ok"); }
 static void none(pando_ctx *ctx) { (void)ctx; }
 static void echo(pando_ctx *ctx) {
-    struct pando_str body = pando_read_all(ctx, (size_t)atol(pando_query(ctx, "limit") ? pando_query(ctx, "limit") : "0"));
+    struct pando_str body = pando_read_all(ctx, (size_t)number(ctx, "limit", 0));
     pando_body_buffer(ctx, body.data, body.len);
     if (*pando_trailer(ctx, "X-Check")) pando_set(ctx, "X-Check", "%s", pando_trailer(ctx, "X-Check"));
 }
@@ -23,8 +28,7 @@ static void pipe_through(pando_ctx *ctx) {
 }
 static void unread(pando_ctx *ctx) { pando_body_text(ctx, "unread"); }
 static void slow(pando_ctx *ctx) {
-    int ms = atoi(pando_query(ctx, "ms") ? pando_query(ctx, "ms") : "100");
-    if (!pando_sleep(ctx, (uint32_t)ms)) pando_body_text(ctx, "slow");
+    if (!pando_sleep(ctx, (uint32_t)number(ctx, "ms", 100))) pando_body_text(ctx, "slow");
 }
 static int cancelled;
 static void forever(pando_ctx *ctx) {
@@ -34,7 +38,7 @@ static void forever(pando_ctx *ctx) {
 }
 static void show_cancelled(pando_ctx *ctx) { pando_body_printf(ctx, "%d", cancelled); }
 static void big(pando_ctx *ctx) {
-    size_t len = (size_t)atol(pando_query(ctx, "bytes"));
+    size_t len = (size_t)number(ctx, "bytes", 0);
     char *data = pando_alloc(ctx, len);
     memset(data, 'b', len);
     pando_body_static(ctx, (struct pando_str){data, len});
@@ -130,6 +134,11 @@ static void upgrade(pando_ctx *ctx) {
     pando_respond_none(ctx);
     pando_exchange_upgrade(exchange, echo_socket, NULL);
 }
+static void tunnel(pando_ctx *ctx) {
+    if (strcmp(pando_method(ctx), "CONNECT")) return pando_next(ctx);
+    pando_respond_none(ctx);
+    pando_exchange_upgrade(pando_ctx_exchange(ctx), echo_socket, NULL);
+}
 static void twice(pando_ctx *ctx) {
     pando_next(ctx);
     pando_next(ctx);
@@ -159,7 +168,8 @@ static void events(pando_ctx *ctx) {
 }
 static void signed_get(pando_ctx *ctx) { pando_body_printf(ctx, "%s", pando_cookie(ctx, "who") ? pando_cookie(ctx, "who") : "nobody"); }
 static void signed_set(pando_ctx *ctx) {
-    pando_set_cookie(ctx, "who", "me", NULL);
+    int zeros = (int)number(ctx, "zeros", 0);
+    pando_set_cookie(ctx, "who", zeros ? pando_printf(ctx, "%0*d", zeros, 0) : "me", NULL);
     pando_body_text(ctx, "set");
 }
 static void stats(pando_ctx *ctx) {
@@ -170,10 +180,12 @@ static void stats(pando_ctx *ctx) {
                     (json_int_t)s.accept_failures);
 }
 static void send_file(pando_ctx *ctx) {
-    if (pando_body_file(ctx, pando_query(ctx, "path"))) pando_throw(ctx, 404, "no such file");
+    const char *path = pando_query(ctx, "path");
+    if (!path || pando_body_file(ctx, path)) pando_throw(ctx, 404, "no such file");
 }
 static void sendfile_under(pando_ctx *ctx) {
-    if (pando_send(ctx, "/usr/share/common-licenses", pando_query(ctx, "path"), NULL)) pando_throw(ctx, 404, "no such file");
+    const char *path = pando_query(ctx, "path");
+    if (!path || pando_send(ctx, "/usr/share/common-licenses", path, NULL)) pando_throw(ctx, 404, "no such file");
 }
 static void spawn_cpu(pando_ctx *ctx) {
     for (uint64_t end = pando_now_ns() + 200000000u; pando_now_ns() < end;) {
@@ -211,6 +223,7 @@ int main(int argc, char **argv) {
     if (option(argc, argv, "cors"))
         pando_use_cors(app, &(struct pando_cors_options){
                                 .origins = "https://a.example, https://b.example", .credentials = true, .expose = "X-A", .max_age_s = 600});
+    if (option(argc, argv, "accept_connect")) pando_use(app, tunnel, NULL);
     if (option(argc, argv, "security")) pando_use_security(app, NULL);
     if (option(argc, argv, "request_id")) pando_use_request_id(app, option(argc, argv, "request_id") == 2);
     if (option(argc, argv, "etag")) pando_use_etag(app);

@@ -100,6 +100,16 @@ def test_head_has_the_head_of_get(app):
         assert head.status == get.status and head.body == b"" and head.rest == b""
     assert app.ask("HEAD", "/big?bytes=100000").get("content-length") == "100000"
 
+def test_head_of_an_answer_that_never_ends_is_an_answer(app):
+    with app.connect() as s:
+        s.sendall(b"HEAD /endless HTTP/1.1\r\nHost: a\r\n\r\n" * 3 + GET % b"/")
+        data = b""
+        while not data.endswith(b"ok"): data += s.recv(65536)
+    assert [(a.status, a.body) for a in answers(data, 4, head_only=(0, 1, 2))] == [(200, b"")] * 3 + [(200, b"ok")]
+
+def test_every_answer_has_a_date(app):
+    for path in ("/", "/none", "/stream", "/no_memory", "/" + "a" * 9000): assert app.ask("GET", path).get("date").endswith(" GMT")
+
 def test_100_continue_comes_when_the_handler_reads(app):
     with app.connect() as s:
         s.sendall(b"POST /echo HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\nContent-Length: 5\r\n\r\n")
@@ -267,6 +277,15 @@ def test_graceful_stop_finishes_what_is_active_and_closes_what_is_idle(start):
     assert answer.body == b"ok" and answer.get("connection") == "close"
     answer = read_answer(busy); assert answer.body == b"slow" and answer.get("connection") == "close"
     assert app.process.wait(DEADLINE) == 0
+
+def test_a_second_stop_does_not_wait_for_a_handler(start):
+    app = start()
+    with app.connect() as s:
+        s.sendall(GET % b"/forever"); eventually(lambda: json.loads(app.ask("GET", "/stats").body)["requests"] >= 2)
+        app.process.send_signal(signal.SIGTERM); eventually(lambda: refuses(app))
+        assert app.process.poll() is None
+        app.process.send_signal(signal.SIGTERM)
+        assert read_all(s) == b"" and app.process.wait(DEADLINE) == 0
 
 def test_a_stop_under_load_fails_no_request(start):
     app = start()

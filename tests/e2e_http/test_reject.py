@@ -23,6 +23,7 @@ BAD = [
     (8, "empty name", get(fields=H + b": a\r\n"), 400), (8, "no colon", get(fields=H + b"nothing\r\n"), 400), (8, "bad byte in name", get(fields=H + b"X(a): b\r\n"), 400), (8, "high byte in name", get(fields=H + b"X\xff: b\r\n"), 400), (8, "slash in name", get(fields=H + b"X/Y: b\r\n"), 400),
     (9, "two spaces", get(b"GET  / HTTP/1.1"), 400), (9, "two spaces later", get(b"GET /  HTTP/1.1"), 400), (9, "tab", get(b"GET\t/ HTTP/1.1"), 400), (9, "no target", get(b"GET HTTP/1.1"), 400), (9, "extra word", get(b"GET / x HTTP/1.1"), 400),
     (9, "leading space", get(b" GET / HTTP/1.1"), 400), (9, "trailing space", get(b"GET / HTTP/1.1 "), 400), (9, "method only", b"GET\r\n\r\n", 400), (9, "bad method byte", get(b"G@T / HTTP/1.1"), 400), (9, "relative target", get(b"GET x HTTP/1.1"), 400),
+    (9, "five empty lines", b"\r\n" * 5 + get(), 400),
     (10, "lower-case http", get(b"GET / http/1.1"), 400), (10, "HTTP/1", get(b"GET / HTTP/1"), 400), (10, "HTTP/01.1", get(b"GET / HTTP/01.1"), 400), (10, "HTTP/1.1x", get(b"GET / HTTP/1.1x"), 400), (10, "HTTP/1.", get(b"GET / HTTP/1."), 400), (10, "ICY", get(b"GET / ICY/1.1"), 400), (10, "HTTP/1,1", get(b"GET / HTTP/1,1"), 400),
     (11, "HTTP/2.0", get(b"GET / HTTP/2.0"), 505), (11, "HTTP/3.0", get(b"GET / HTTP/3.0"), 505), (11, "HTTP/0.9", get(b"GET / HTTP/0.9"), 505),
     (12, "HTTP/0.9 line", b"GET /\r\n", 400),
@@ -88,6 +89,11 @@ def test_is_accepted(app, name, data, status):
 def test_an_underscore_name_is_refused_when_asked(start):
     app = start("refuse_underscore_names=1")
     assert Answer(app.raw(get(fields=H + b"Content_Length: 5\r\n"))).status == 400
+
+def test_connect_hands_the_socket_over_when_asked(start):
+    app = start("accept_connect=1")
+    answer = Answer(app.raw(get(b"CONNECT a:80 HTTP/1.1") + b"early "), head_only=True)
+    assert answer.status == 200 and "content-length" not in answer.fields and "transfer-encoding" not in answer.fields and answer.rest == b"early bye"
 
 def test_limits_are_options(start):
     app = start("max_header_bytes=1000", "max_header_count=5", "max_body_bytes=10")

@@ -219,3 +219,32 @@ def test_the_static_library_stays_out_of_the_programs_names(installed, tmp_path)
     assert "libpando" not in run("ldd", tmp_path / "cluster")
     os.symlink(installed.prefix / "bin/pando-keeper", tmp_path / "pando-keeper")
     check_cluster(tmp_path / "cluster", installed, tmp_path)
+
+
+GUIDE = """#include <pando/app.h>
+#include <assert.h>
+#include <poll.h>
+#include <libpq-fe.h>
+void show_user(pando_ctx *), show_file(pando_ctx *), posts(pando_ctx *), require_login(pando_ctx *), change_note(pando_ctx *);
+void piece(pando_app *, pando_ctx *, PGconn *, const char *);
+"""
+
+
+def test_the_code_of_the_guide_compiles_and_its_first_program_serves(installed, tmp_path):
+    hello, middleware, *pieces = re.findall(r"^```c\n(.*?)^```$", (ROOT / "docs/app.md").read_text(), re.M | re.S)
+    (tmp_path / "hello.c").write_text(hello)
+    installed.build([tmp_path / "hello.c"], tmp_path / "hello")
+    port = free_port()
+    process = subprocess.Popen([tmp_path / "hello", f"127.0.0.1:{port}"], env=installed.env)
+    try:
+        assert wait_until(lambda: ask(port), "an answer").endswith(b"<h1>Hello World</h1>")
+    finally:
+        process.terminate()
+        assert process.wait(60) == 0
+    if subprocess.run(["pkg-config", "--exists", "libpq"]).returncode != 0:
+        pytest.skip("libpq is not installed here")
+    assert len(pieces) == 3
+    for piece in pieces:
+        (tmp_path / "piece.c").write_text(f"{GUIDE}{middleware}pando_handler seen = timing;\n"
+                                          f"void piece(pando_app *app, pando_ctx *ctx, PGconn *db, const char *id) {{\n(void)app, (void)ctx, (void)db, (void)id;\n{piece}}}\n")
+        run("cc", "-Wall", "-Wextra", "-Werror", "-fsyntax-only", tmp_path / "piece.c", *installed.flags("pando", "libpq"))
