@@ -5,6 +5,9 @@
 //                                    +-- at most NODE_FLIGHT_MAX a worker; nothing is accepted while something is returned
 //
 // A worker answers before its program sees the connection: what is not answered was not begun.
+//
+// Waking up costs more than all the rest. So while every processor has a worker with a connection to begin, the loop rests a little before
+// it waits again: the connections and answers that come in the meantime are one wake-up.
 #include "handoff.h"
 
 #include <errno.h>
@@ -13,9 +16,11 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "clock.h"
+#include "cpus.h"
 #include "fd.h"
 #include "log.h"
 #include "node.h"
@@ -23,6 +28,7 @@
 
 #define LATE_NS (10 * CLOCK_MS)  // no answer for so long: others first
 #define FULL_NS (20 * CLOCK_MS)  // it refused one: others first, for so long
+#define REST_NS (1000 * CLOCK_US)
 #define RETRY_MS 20
 #define COMPLAIN_NS (10 * CLOCK_S)
 
@@ -53,6 +59,8 @@ struct handoff {
     size_t returned_count, returned_size;
     uv_timer_t retry;
     uint64_t complained_ns;
+    int processors;
+    bool moved;  // in this turn something was passed or answered
 };
 
 // ---- whose turn is it?
@@ -95,6 +103,7 @@ static bool pass_to(struct pass *pass, struct primary_worker *seen, int fd_take,
     }
     node->flight[node->flights++] = (struct node_flight){.fd = fd_take, .row = pass->row, .seq = seq, .since_ns = now_ns};
     pass->turn = (seen->worker->slot + 1) % (int)pass->handoff->primary->pool.record->slot_end;
+    pass->handoff->moved = true;
     return true;
 }
 
@@ -193,6 +202,29 @@ void handoff_run(struct primary *primary) {
         if (pass->waits || primary->handoff->returned_count > 0) pass_run(pass);
 }
 
+// ---- resting
+
+// Workers that have yet to begin what they were passed, and all that could: the late ones are not waited for.
+static bool all_have_work(const struct handoff *handoff) {
+    const struct primary *primary = handoff->primary;
+    uint64_t now_ns = clock_now_ns();
+    int able = 0, busy = 0;
+    for (uint32_t i = 0; i < primary->pool.record->slot_end; i++) {
+        const struct primary_worker *seen = primary->worker[i];
+        if (seen == NULL || seen->channel == NULL || !node_takes_part(seen) || is_late(&seen->node, now_ns)) continue;
+        able++;
+        busy += seen->node.flights > 0;
+    }
+    return busy > 0 && busy >= (able < handoff->processors ? able : handoff->processors);
+}
+
+void handoff_rest(struct primary *primary) {
+    struct handoff *handoff = primary->handoff;
+    if (handoff == NULL || !handoff->moved) return;
+    handoff->moved = false;
+    if (all_have_work(handoff)) nanosleep(&(struct timespec){.tv_nsec = REST_NS}, NULL);
+}
+
 // ---- answers
 
 static void remove_flight(struct node_worker *node, int at) {
@@ -206,7 +238,7 @@ void handoff_answered(struct primary_worker *seen, uint64_t seq, bool accepted) 
         struct node_flight flight = node->flight[i];
         if (flight.seq != seq) continue;
         remove_flight(node, i);
-        seen->primary->room = true;
+        seen->primary->room = seen->primary->handoff->moved = true;
         if (accepted) {
             node->passed++;
             close(flight.fd);
@@ -265,7 +297,10 @@ static void close_gone(struct handoff *handoff) {
 static struct handoff *make(struct primary *primary) {
     struct handoff *handoff = calloc(1, sizeof *handoff);
     if (handoff == NULL) return NULL;
+    struct cpus cpus;
+    cpus_read(&cpus, "/proc", "");
     handoff->primary = primary;
+    handoff->processors = cpus.count;
     uv_timer_init(primary->loop, &handoff->retry);
     handoff->retry.data = handoff;
     return handoff;

@@ -8,5 +8,6 @@
 
 void handoff_look(struct primary *primary);  // sockets and workers have come or gone
 void handoff_run(struct primary *primary);   // workers have room
+void handoff_rest(struct primary *primary);  // before the loop waits: perhaps not yet, at most a millisecond
 void handoff_answered(struct primary_worker *seen, uint64_t seq, bool accepted);
 void handoff_return(struct primary_worker *seen);  // the worker is gone: what it had not answered goes to others

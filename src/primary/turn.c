@@ -71,6 +71,7 @@ static void on_before_wait(uv_prepare_t *prepare) {
     struct primary *primary = prepare->data;
     take(primary);
     courier_flush_all(&primary->unsent);
+    if (!primary->finished) handoff_rest(primary);
 }
 
 static void on_handed(void *arg, int fd) {

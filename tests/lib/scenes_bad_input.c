@@ -4,11 +4,13 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
+#include <sys/uio.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -187,6 +189,58 @@ static int bogus_worker(int argc, char **argv) {
         default: return 1;
     }
     while (recv(CHANNEL, &byte, 1, 0) > 0) continue;  // until the primary has closed it
+    return 0;
+}
+
+// ---- over the limit: refused to the sender; a sender that has no such limit is a stranger to the protocol
+
+enum { SMALL = 100 };
+static char over[2 * SMALL];
+
+static void over_online(pando_cluster *cluster, pando_worker *worker, void *arg) {
+    (void)cluster, (void)arg;
+    CHECK_INT(pando_worker_send(worker, over, SMALL + 1, -1), -EMSGSIZE);
+    CHECK_INT(pando_worker_send(worker, over, SMALL, -1), 0);
+}
+
+static void over_message(pando_cluster *cluster, pando_worker *worker, struct pando_message *message, void *arg) {
+    (void)cluster, (void)worker, (void)arg;
+    CHECK_INT(message->data.len, SMALL);
+    seen.messages++;
+}
+
+static void over_primary(int argc, char **argv) {
+    struct pando_error error = {0};
+    pando_cluster *cluster =
+        pando_cluster_new_with(&(pando_cluster_options){.argc = argc, .argv = argv, .max_message_bytes = SMALL}, &error);
+    CHECK(cluster != NULL);
+    pando_on_online(cluster, over_online, NULL);
+    pando_on_message(cluster, over_message, NULL);
+    pando_on_exit(cluster, on_worker_exit, NULL);
+    pando_on_disconnect(cluster, on_worker_disconnect, NULL);
+    pando_on_failure(cluster, on_failure, NULL);
+    CHECK(pando_fork(cluster, NULL) != NULL);
+    end(cluster, 1);
+    CHECK_INT(seen.code, 0);
+    CHECK_INT(seen.messages, 1);
+    CHECK_INT(seen.failures, 1);
+    CHECK_INT(seen.disconnects, 1);
+}
+
+static int over_worker(int argc, char **argv) {
+    (void)argc, (void)argv;
+    pando_self *self;
+    if (pando_self_open(&self, &(struct pando_self_options){.max_message_bytes = SMALL, .stay = true}, NULL) != 0) return 101;
+    if (pando_self_send(self, over, SMALL + 1, -1) != -EMSGSIZE) return 102;
+    if (pando_self_send(self, over, SMALL, -1) != 0) return 103;
+    struct frame frame = {.len = SMALL + 1, .kind = 9};
+    struct iovec parts[2] = {{&frame, 8}, {over, SMALL + 1}};
+    if (writev(CHANNEL, parts, 2) != 8 + SMALL + 1) return 104;
+    while (pando_self_is_connected(self)) {  // until the primary has closed it
+        poll(&(struct pollfd){.fd = CHANNEL, .events = POLLIN}, 1, -1);
+        pando_self_dispatch(self);
+    }
+    pando_self_close(self);
     return 0;
 }
 
@@ -540,6 +594,7 @@ const struct scene scenes_bad_input[] = {
     {"fork_in_a_worker", fork_in_worker_primary, fork_in_worker},
     {"nulls", nulls_primary, NULL},
     {"invalid_message", bogus_primary, bogus_worker},
+    {"a_message_over_the_limit", over_primary, over_worker},
     {"a_handle_with_no_descriptor", no_fd_primary, no_fd_worker},
     {"a_worker_that_floods", flood_primary, flooding_worker},
     {"no_descriptor_left_in_the_primary", limit_primary, y_worker},

@@ -391,7 +391,41 @@ static void kill_disconnect_primary(int argc, char **argv) {
     CHECK_INT(seen.disconnects, 2);
 }
 
-// ---- call-and-destroy, worker-destroy: a kill after a disconnect is harmless, connected or not
+// ---- worker-destroy: a kill works on a worker that is connected, and on one that is not any more
+
+static void destroy_said(pando_cluster *cluster, pando_worker *worker, struct pando_message *message, void *arg) {
+    (void)cluster, (void)message, (void)arg;
+    CHECK_INT(pando_worker_id(worker) == 1 ? pando_worker_kill(worker, SIGTERM) : pando_worker_disconnect(worker), 0);
+}
+
+static void destroy_exit(pando_cluster *cluster, pando_worker *worker, int code, int signo, void *arg) {
+    bool first = pando_worker_id(worker) == 1;
+    on_worker_exit(cluster, worker, code, signo, arg);
+    CHECK_INT(code, -1);
+    CHECK_INT(signo, first ? SIGTERM : SIGKILL);
+    CHECK_INT(pando_worker_exited_after_disconnect(worker), first ? PANDO_VOLUNTARY_NO : PANDO_VOLUNTARY_YES);
+}
+
+static void destroy_unconnected(pando_cluster *cluster, pando_worker *worker, void *arg) {
+    on_worker_disconnect(cluster, worker, arg);
+    CHECK(!pando_worker_is_connected(worker));
+    if (pando_worker_id(worker) == 1) return;
+    CHECK(!pando_worker_is_dead(worker));
+    CHECK_INT(pando_worker_kill(worker, SIGKILL), 0);
+}
+
+static void worker_destroy_primary(int argc, char **argv) {
+    pando_cluster *cluster = watched(argc, argv);
+    pando_on_message(cluster, destroy_said, NULL);
+    pando_on_exit(cluster, destroy_exit, NULL);
+    pando_on_disconnect(cluster, destroy_unconnected, NULL);
+    fork_workers(cluster, 2);
+    end(cluster);
+    CHECK_INT(seen.exits, 2);
+    CHECK_INT(seen.disconnects, 2);
+}
+
+// ---- call-and-destroy: a kill after a disconnect is harmless
 
 static void destroy_online(pando_cluster *cluster, pando_worker *worker, void *arg) {
     (void)cluster, (void)arg;
@@ -499,6 +533,7 @@ const struct scene scenes_disconnect[] = {
     {"concurrent_disconnect", concurrent_primary, idle_worker},
     {"kill_disconnect", kill_disconnect_primary, idle_worker},
     {"call_and_destroy", destroy_primary, idle_worker},
+    {"worker_destroy", worker_destroy_primary, busy_worker},
     {"worker_disconnect", own_will_primary, leaving_worker},
     {"worker_disconnect_on_error", on_error_primary, failing_worker},
     {"worker_no_exit", no_exit_primary, works_on},

@@ -464,6 +464,82 @@ static void container_primary(int argc, char **argv) {
     end(cluster, WORKERS + 1);
 }
 
+// ---- net-listen: listen without an address: a port that the system chooses, on all of them
+
+static int unbound_worker(int argc, char **argv) {
+    (void)argc, (void)argv;
+    int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+    if (fd < 0 || listen(fd, 511) != 0) return 100;
+    answer_forever(fd);
+    return 0;
+}
+
+static void unbound_listening(pando_cluster *cluster, pando_worker *worker, const struct pando_listening *at, void *arg) {
+    (void)worker, (void)arg;
+    CHECK_INT(at->family, AF_INET);
+    CHECK_TEXT(at->address, "0.0.0.0");
+    CHECK(at->port > 0);
+    seen.ports[seen.listening++] = at->port;
+    scene_in_thread(cluster, ask_ports, kill_all);
+}
+
+static void unbound_primary(int argc, char **argv) {
+    pando_cluster *cluster = watched(argc, argv);
+    pando_on_listening(cluster, unbound_listening, NULL);
+    CHECK(pando_fork(cluster, NULL) != NULL);
+    end(cluster, 1);
+}
+
+// ---- scheduling policies: exact turns and one worker a client, where the kernel can; else the first fork says why it cannot
+
+static pid_t policy_pids[WORKERS];
+static enum pando_policy policy;
+
+static void ask_by_policy(pando_cluster *cluster) {
+    int count[WORKERS] = {0}, first = -1;
+    (void)cluster;
+    for (int i = 0; i < 10 * WORKERS; i++) {
+        int pid = scene_ask(scene_address()), who = 0;
+        while (who < WORKERS && policy_pids[who] != pid) who++;
+        CHECK(who < WORKERS);
+        count[who]++;
+        if (first < 0) first = who;
+    }
+    for (int i = 0; i < WORKERS; i++) CHECK_INT(count[i], policy == PANDO_SCHED_RR ? 10 : i == first ? 10 * WORKERS : 0);
+}
+
+static void policy_listening(pando_cluster *cluster, pando_worker *worker, const struct pando_listening *at, void *arg) {
+    (void)at, (void)arg;
+    policy_pids[seen.listening++] = pando_worker_pid(worker);
+    if (seen.listening == WORKERS) scene_in_thread(cluster, ask_by_policy, kill_all);
+}
+
+static void by_policy(int argc, char **argv, enum pando_policy wanted) {
+    pando_cluster *cluster = watched(argc, argv);
+    policy = wanted;
+    pando_on_listening(cluster, policy_listening, NULL);
+    CHECK_INT(pando_set_policy(cluster, wanted), 0);
+    if (pando_fork(cluster, NULL) == NULL) {
+        CHECK_INT(errno, ENOTSUP);
+        CHECK(strstr(pando_cluster_error(cluster)->text, "slot mode") != NULL);
+        printf("the kernel's steering is not to be had here: %s\n", pando_cluster_error(cluster)->text);
+        pando_cluster_free(cluster);
+        return;
+    }
+    for (int i = 1; i < WORKERS; i++) CHECK(pando_fork(cluster, NULL) != NULL);
+    end(cluster, WORKERS);
+}
+
+static void rr_primary(int argc, char **argv) { by_policy(argc, argv, PANDO_SCHED_RR); }
+
+static void sticky_primary(int argc, char **argv) {
+    pando_cluster *cluster = scene_cluster(argc, argv);
+    CHECK_INT(pando_set_policy(cluster, PANDO_SCHED_RR), 0);
+    if (pando_fork(cluster, NULL) == NULL) scene_skip(pando_cluster_error(cluster)->text);
+    pando_cluster_free(cluster);
+    by_policy(argc, argv, PANDO_SCHED_STICKY);
+}
+
 // ---- net-listen: dual stack, v6 only, relative path, backlog
 
 static bool has_ipv6(void) {
@@ -773,6 +849,9 @@ const struct scene scenes_listen[] = {
     {"server_restart", restart_primary, restart_worker},
     {"server_restart_none", restart_none_primary, restart_worker},
     {"server_restart_over_the_channel", restart_primary, restart_channel_worker},
+    {"net_listen", unbound_primary, unbound_worker},
+    {"scheduling_policy_rr", rr_primary, NULL},
+    {"scheduling_policy_sticky", sticky_primary, NULL},
     {"net_listen_ipv6only_false", dual_primary, dual_worker},
     {"net_listen_ipv6only", v6only_primary, v6only_worker},
     {"net_listen_ipv6only_none", v6only_none_primary, v6only_worker},

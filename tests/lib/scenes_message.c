@@ -56,6 +56,10 @@ static int worker_with(self_message_fn on_message, void (*begin)(pando_self *sel
     return 0;
 }
 
+static void say_ready(pando_self *self) {
+    if (pando_self_send(self, "ready", 5, -1) != 0) exit(112);
+}
+
 // ---- message: both ways, per worker and cluster-wide; bytes and JSON
 
 static void own_message(pando_cluster *cluster, pando_worker *worker, struct pando_message *message, void *arg) {
@@ -172,8 +176,140 @@ static void net_send_primary(int argc, char **argv) {
 
 static int net_send_worker(int argc, char **argv) { return (void)argc, (void)argv, worker_with(send_back, NULL); }
 
+// ---- send-handle-twice: the same socket twice; the worker has two of it, each its own
+
+static void twice_came(pando_cluster *cluster, pando_worker *worker, struct pando_message *message, void *arg) {
+    char text[8] = "";
+    (void)cluster, (void)arg;
+    CHECK(is(message, "both"));
+    CHECK_INT(recv(ours, text, sizeof text, MSG_WAITALL), 2);  // one byte into each; then the last of them was closed
+    CHECK_TEXT(text, "12");
+    close(ours);
+    seen.messages++;
+    CHECK_INT(pando_worker_disconnect(worker), 0);
+}
+
+static void send_twice(pando_cluster *cluster, pando_worker *worker, void *arg) {
+    int pair[2];
+    (void)cluster, (void)arg;
+    CHECK(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair) == 0);
+    ours = pair[0];
+    for (int i = 0; i < 2; i++) CHECK_INT(pando_worker_send(worker, "take", 4, pair[1]), 0);
+    CHECK_INT(close(pair[1]), 0);  // what was sent is a duplicate
+}
+
+static void twice_primary(int argc, char **argv) {
+    pando_cluster *cluster = watched(argc, argv, twice_came);
+    pando_on_online(cluster, send_twice, NULL);
+    CHECK(pando_fork(cluster, NULL) != NULL);
+    end(cluster, 1);
+    CHECK_INT(seen.messages, 1);
+}
+
+static void take_both(pando_self *self, struct pando_message *message, void *arg) {
+    static int first = -1;
+    (void)arg;
+    int fd = pando_message_take_fd(message);
+    if (fd < 0) exit(110);
+    if (first < 0) {
+        first = fd;
+        return;
+    }
+    if (fd == first || send(first, "1", 1, 0) != 1 || close(first) != 0 || send(fd, "2", 1, 0) != 1 || close(fd) != 0) exit(111);
+    if (pando_self_send(self, "both", 4, -1) != 0) exit(112);
+}
+
+static int twice_worker(int argc, char **argv) { return (void)argc, (void)argv, worker_with(take_both, NULL); }
+
+// ---- send-socket-to-worker-http-server: the primary accepts, a worker's HTTP server answers
+
+enum { SENT_CONNECTIONS = 20 };
+static char http_answers[SENT_CONNECTIONS][256];
+static uv_poll_t accepting;
+static int acceptor;
+
+static void ask_by_http(pando_cluster *cluster) {
+    static const char request[] = "GET / HTTP/1.1\r\nHost: scene\r\nConnection: close\r\n\r\n";
+    (void)cluster;
+    for (int i = 0; i < SENT_CONNECTIONS; i++) {
+        int fd = scene_connect(scene_address());
+        CHECK(fd >= 0);
+        CHECK(send(fd, request, sizeof request - 1, MSG_NOSIGNAL) > 0);
+        CHECK(recv(fd, http_answers[i], sizeof http_answers[i] - 1, MSG_WAITALL) > 0);
+        close(fd);
+    }
+}
+
+static void http_asked(pando_cluster *cluster) {
+    for (int i = 0; i < SENT_CONNECTIONS; i++) {
+        char wanted[32];
+        snprintf(wanted, sizeof wanted, "\r\n\r\nworker %d", i % 2 + 1);
+        CHECK(strncmp(http_answers[i], "HTTP/1.1 200", 12) == 0 && strstr(http_answers[i], wanted) != NULL);
+    }
+    uv_close((uv_handle_t *)&accepting, NULL);
+    close(acceptor);
+    CHECK_INT(pando_disconnect(cluster, NULL, NULL), 0);
+}
+
+static void pass_connection(uv_poll_t *poll, int status, int events) {
+    pando_cluster *cluster = poll->data;
+    (void)status, (void)events;
+    int fd = accept4(acceptor, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
+    if (fd < 0) return;
+    CHECK_INT(pando_worker_send(pando_worker_get(cluster, (uint64_t)(seen.own++ % 2 + 1)), "connection", 10, fd), 0);
+    close(fd);
+}
+
+static void http_ready(pando_cluster *cluster, pando_worker *worker, struct pando_message *message, void *arg) {
+    (void)worker, (void)arg;
+    CHECK(is(message, "ready"));
+    if (++seen.messages < 2) return;
+    acceptor = plain_listen(scene_address());
+    CHECK(acceptor >= 0);
+    accepting.data = cluster;
+    uv_poll_init(pando_cluster_loop(cluster), &accepting, acceptor);
+    uv_poll_start(&accepting, UV_READABLE, pass_connection);
+    scene_in_thread(cluster, ask_by_http, http_asked);
+}
+
+static void http_primary(int argc, char **argv) {
+    scene_address();
+    pando_cluster *cluster = watched(argc, argv, http_ready);
+    for (int i = 0; i < 2; i++) CHECK(pando_fork(cluster, NULL) != NULL);
+    end(cluster, 2);
+    CHECK_INT(seen.own, SENT_CONNECTIONS);
+}
+
+static pando_server *http_server;
+static void say_id(pando_exchange *exchange, void *arg) {
+    static char text[32];
+    (void)arg;
+    snprintf(text, sizeof text, "worker %d", (int)pando_self_id());
+    pando_exchange_set_status(exchange, 200, NULL);
+    pando_exchange_end(exchange, text, strlen(text));
+}
+
+static void serve_connection(pando_self *self, struct pando_message *message, void *arg) {
+    (void)self, (void)arg;
+    if (!is(message, "connection") || pando_server_serve_fd_take(http_server, pando_message_take_fd(message)) != 0) exit(110);
+}
+
+static int http_worker(int argc, char **argv) {
+    (void)argc, (void)argv;
+    uv_loop_t *loop = uv_default_loop();
+    pando_self *self;
+    http_server = pando_server_new(&(struct pando_server_options){.on_request = say_id, .loop = loop}, NULL);
+    if (http_server == NULL) return 101;
+    if (pando_self_open(&self, &(struct pando_self_options){.loop = loop, .on_message = serve_connection}, NULL) != 0) return 102;
+    say_ready(self);
+    uv_run(loop, UV_RUN_DEFAULT);
+    pando_self_close(self);
+    pando_server_free(http_server);
+    uv_run(loop, UV_RUN_DEFAULT);
+    return uv_loop_close(loop) == 0 ? 0 : 103;
+}
+
 // ---- send-deadlock: descriptors cross in both directions at once
-// ---- send-handle-twice: the same descriptor again and again
 
 enum { CROSSINGS = 200 };
 static struct stat sent;
@@ -289,9 +425,6 @@ static void greet(pando_self *self, struct pando_message *message, void *arg) {
     (void)arg;
     if (is(message, "go") && pando_self_send(self, "hi", 2, -1) != 0) exit(110);
     if (is(message, "hi") && ++greetings == RELAY_WORKERS - 1) pando_self_disconnect(self);
-}
-static void say_ready(pando_self *self) {
-    if (pando_self_send(self, "ready", 5, -1) != 0) exit(112);
 }
 static int relay_worker(int argc, char **argv) { return (void)argc, (void)argv, worker_with(greet, say_ready); }
 
@@ -433,6 +566,8 @@ const struct scene scenes_message[] = {
     {"message_back_pressure", full_primary, swallowing_worker},
     {"message_pause", pause_primary, pushing_worker},
     {"net_send", net_send_primary, net_send_worker},
+    {"send_handle_twice", twice_primary, twice_worker},
+    {"send_socket_to_worker_http_server", http_primary, http_worker},
     {"send_deadlock", crossing_primary, crossing_worker},
     {"send_handle_large_payload", large_primary, echo_worker},
 };

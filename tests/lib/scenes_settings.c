@@ -32,6 +32,8 @@ static void end(pando_cluster *cluster, int wanted_exits, int wanted_sum) {
     pando_cluster_free(cluster);
 }
 
+static int return_0(int argc, char **argv) { return (void)argc, (void)argv, 0; }
+
 // ---- fork-env: per-fork environment reaches the worker
 
 static void env_primary(int argc, char **argv) {
@@ -108,7 +110,45 @@ static int args_worker(int argc, char **argv) {
     return strcmp(argv[2], "one") == 0 && strcmp(argv[3], "two") == 0 ? 12 : 101;
 }
 
-// ---- setup-primary-cumulative, -multiple, -emit: each call changes what it names, and tells
+// ---- setup-primary-emit: each call is told, after it has returned and before the fork that follows it
+
+static void emit_setup(pando_cluster *cluster, const struct pando_settings *settings, void *arg) {
+    CHECK(arg == &setups);
+    CHECK_TEXT(settings->cwd, "/tmp");  // what is in force when it is told
+    on_setup(cluster, settings, NULL);
+}
+
+static void emit_fork(pando_cluster *cluster, pando_worker *worker, void *arg) {
+    (void)cluster, (void)worker, (void)arg;
+    CHECK_INT(setups, 2);
+}
+
+static void emit_primary(int argc, char **argv) {
+    pando_cluster *cluster = watched(argc, argv);
+    pando_on_setup(cluster, emit_setup, &setups);
+    pando_on_fork(cluster, emit_fork, NULL);
+    CHECK_INT(pando_setup(cluster, &(struct pando_settings){.cwd = "/"}), 0);
+    CHECK_INT(pando_setup(cluster, &(struct pando_settings){.cwd = "/tmp"}), 0);
+    CHECK_INT(setups, 0);
+    CHECK(pando_fork(cluster, NULL) != NULL);
+    end(cluster, 1, 0);
+    CHECK_INT(setups, 2);
+}
+
+// ---- setup-primary-multiple: again and again, between forks; each fork starts what was said last
+
+static void multiple_primary(int argc, char **argv) {
+    pando_cluster *cluster = watched(argc, argv);
+    for (int i = 1; i <= 4; i++) {
+        char command[16];
+        snprintf(command, sizeof command, "exit %d", 1 << i);
+        CHECK_INT(pando_setup(cluster, &(struct pando_settings){.exec = "sh", .args = (char *[]){"-c", command, NULL}}), 0);
+        CHECK(pando_fork(cluster, NULL) != NULL);
+    }
+    end(cluster, 4, 2 + 4 + 8 + 16);
+}
+
+// ---- setup-primary-cumulative: each call changes what it names and leaves the rest
 
 static void cumulative_primary(int argc, char **argv) {
     pando_cluster *cluster = watched(argc, argv);
@@ -257,8 +297,6 @@ static void policy_primary(int argc, char **argv) {
     end(cluster, 1, 0);
 }
 
-static int return_0(int argc, char **argv) { return (void)argc, (void)argv, 0; }
-
 const struct scene scenes_settings[] = {
     {"fork_env", env_primary, env_worker},
     {"fork_stdio", stdio_primary, stdio_worker},
@@ -266,6 +304,8 @@ const struct scene scenes_settings[] = {
     {"cwd", cwd_primary, cwd_worker},
     {"setup_primary", setup_primary, args_worker},
     {"setup_primary_cumulative", cumulative_primary, cumulative_worker},
+    {"setup_primary_emit", emit_primary, return_0},
+    {"setup_primary_multiple", multiple_primary, NULL},
     {"setup_primary_exec", exec_primary, NULL},
     {"setup_primary_missing_exec", missing_primary, return_0},
     {"setup_primary_user", user_primary, NULL},
