@@ -22,7 +22,7 @@
 #include "fd.h"
 #include "steering.h"
 
-enum { CONNECTIONS = 1000, ROUNDS = 5 };
+enum { CONNECTIONS = 200, ROUNDS = 25 };
 
 static struct steering *steering;
 static int listener[STEERING_SLOT_MAX];

@@ -153,11 +153,6 @@ static __always_inline uint32_t slot_at(const struct steering_bank *bank, uint32
     return within(bank->order[within(position)]);
 }
 
-static __always_inline uint32_t load_of(uint32_t slot) {
-    int32_t live = memory.seat[within(slot)].live;
-    return live > 0 ? live : 0;
-}
-
 // A SYN to a full queue is lost, and the client tries again a second later. What moves is taken in however full it is.
 __noinline int is_full(uint32_t slot, uint32_t event) {
     uint64_t address = memory.seat[within(slot)].address;
@@ -176,12 +171,12 @@ struct scan {
     uint64_t bank, slot, position, from, end;
 };
 
-static __always_inline void scan_slot(struct scan *scan, const struct steering_bank *bank, uint32_t position) {
-    uint32_t slot = slot_at(bank, position);
-    uint64_t load = load_of(slot);
+static __always_inline void scan_slot(struct scan *scan, uint32_t slot, uint32_t position) {
+    const struct steering_seat *seat = &memory.seat[slot];
+    int32_t live = seat->live;
+    uint64_t load = live > 0 ? live : 0, address = seat->address;
     if (!is_less(load, scan->best)) return;  // the best so far has nobody waiting: no need to look at the queue
-    uint64_t address = memory.seat[slot].address;
-    if (CAN_LOOK && address != 0) {
+    if (CAN_LOOK) {  // at no address there is nobody
         load |= (uint64_t)READ(struct sock, address, sk_ack_backlog) << 32;
         if (!is_less(load, scan->best)) return;
         load += (uint64_t)(uint32_t)READ(struct inet_connection_sock, address, icsk_accept_queue.young.counter) << 32;
@@ -197,13 +192,14 @@ static long scan_block(uint32_t index, void *arg) {
     const struct steering_bank *bank = &memory.bank[scan->bank & 1];
     uint32_t from = scan->from + index * BLOCK, left = scan->end - from;
     if (left >= BLOCK) {
+        const uint16_t *order = &bank->order[within(from)];  // one index and one mask for all of them: most of the time goes here
 #pragma unroll
-        for (uint32_t i = 0; i < BLOCK; i++) scan_slot(scan, bank, from + i);
+        for (uint32_t i = 0; i < BLOCK; i++) scan_slot(scan, order[i] & (STEERING_SLOTS - 1), from + i);
         return scan->best == 0;
     }
     for (uint32_t i = 0; i < BLOCK; i++) {
         if (i >= left) return 1;
-        scan_slot(scan, bank, from + i);
+        scan_slot(scan, slot_at(bank, from + i), from + i);
     }
     return 1;
 }
