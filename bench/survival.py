@@ -343,10 +343,12 @@ def main():
     parser.add_argument("--build", type=Path, default=BENCH.parent / "build", help="Meson's build folder (default: build)")
     parser.add_argument("--quick", action="store_true", help="small counts: does it work?")
     parser.add_argument("--only", metavar="S1,S2..", help="only these tables")
+    parser.add_argument("--reloads", type=int, metavar="N", help="so many instead of 100")
     arguments = parser.parse_args()
     os.environ["PANDO_BUILD"] = str(arguments.build.resolve())
     sys.path.insert(0, str(E2E))
-    lab, size, begin = Lab(arguments.build.resolve()), QUICK if arguments.quick else FULL, time.monotonic()
+    lab, size, begin = Lab(arguments.build.resolve()), dict(QUICK if arguments.quick else FULL), time.monotonic()
+    size["reloads"] = arguments.reloads or size["reloads"]
     print("\n".join(machine(lab)) + "\n", flush=True)
     for name in arguments.only.split(",") if arguments.only else TABLES:
         print(TABLES[name](lab, size).text(), flush=True)
