@@ -97,6 +97,7 @@ bench:
 	@$(NINJA) -C build-release
 	@$(PYTHON) bench/bench.py --build build-release
 	@$(PYTHON) bench/balance.py --build build-release
+	@$(PYTHON) bench/survival.py --build build-release
 	@build-release/bench/steering_cost || true
 	@$(PYTHON) bench/node_cluster.py --build build-release
 	@build-release/bench/library

@@ -1,5 +1,5 @@
 """The primary is killed at every system call that it makes while it starts, takes over, replaces a worker, scales, drains, restarts,
-reloads, rescues, upgrades: no request fails, nothing stays stopped or stuck, and the next primary ends what the last one had begun.
+reloads, refuses a broken version, rolls back, rescues, upgrades: no request fails, nothing stays stopped or stuck, and the next primary ends what the last one had begun.
 
 A sample in `make test`, every single call with PANDO_NIGHTLY=1."""
 import json
@@ -10,10 +10,11 @@ import time
 
 import pytest
 
-from pando import (NIGHTLY, Load, NotRunning, _stat, app, connect, free_port, pids_answering, wait_until)
+from pando import (BUILD, NIGHTLY, Load, NotRunning, _stat, app, connect, free_port, pids_answering, wait_until)
 from stepper import Stepper
 
-SAMPLE = 8  # kills of one kind in `make test`
+# Kills of one kind in `make test`, which runs this against both builds: the slower one tries fewer calls, and others.
+SAMPLE = 5 if "asan" in BUILD.name else 8
 ADOPTED_S = 5.0  # generous: how long it takes is measured by bench/survival.py, not here
 
 root = pytest.mark.skipif(os.geteuid() != 0, reason="slot mode needs CAP_BPF and CAP_NET_ADMIN")
@@ -96,8 +97,9 @@ def assert_whole(instance, wanted):
     return status
 
 
-def every_call(instance, stepper, begin, ended, reset, wanted):
+def every_call(instance, stepper, begin, ended, reset, wanted, prepare=lambda: None):
     """`begin` something; the primary is killed at the next call of it, again and again; `reset` brings it about and undoes it."""
+    prepare()
     stepper.arm(10**9)
     state = begin()
     wait_until(lambda: ended(state), 60, "it ends at all")
@@ -106,6 +108,7 @@ def every_call(instance, stepper, begin, ended, reset, wanted):
     killed = []
     for number in which_calls(total):
         assert_whole(instance, wanted)
+        prepare()
         stepper.arm(number)
         state = begin()
         wait_until(lambda: stepper.poll() or ended(state), 60, "killed, or over")
@@ -162,15 +165,16 @@ def test_killed_while_it_restarts_workers_that_have_open_connections(stepped, st
     assert not load.failures, load.failures[:5]
 
 
+def of_one_generation(status):
+    running = [worker["generation"] for worker in status["workers"] if worker["pid"] and not worker.get("kept")]
+    return status["rollout"] is None and running == [status["generation"]] * 2
+
+
 @pytest.mark.limit(6000)
 @pytest.mark.parametrize("mode", MODES)
 def test_killed_while_it_reloads(stepped, stepper, mode):
     """The roll-out is finished or undone, never half: all workers are of one generation."""
     instance, port = stepped("epoll_server", mode, workers=2, options=["--stable", "0s"])
-
-    def of_one_generation(status):
-        running = [worker["generation"] for worker in status["workers"] if worker["pid"] and not worker.get("kept")]
-        return status["rollout"] is None and running == [status["generation"]] * 2
 
     def settle(wish):
         wish.thread.join(60)
@@ -178,6 +182,49 @@ def test_killed_while_it_reloads(stepped, stepper, mode):
 
     with Load(port, clients=4, pause=0.002) as load:
         every_call(instance, stepper, lambda: Wish(instance, {"verb": "reload"}), Wish.ended, settle, 2)
+    assert not load.failures, load.failures[:5]
+
+
+@pytest.mark.limit(6000)
+@pytest.mark.parametrize("mode", MODES)
+def test_killed_while_it_refuses_a_broken_version(stepped, stepper, mode):
+    """Whoever refuses it in the end, the first workers serve on."""
+    instance, port = stepped("epoll_server", mode, workers=2)
+    workers = instance.pids()
+
+    def settle(wish):
+        wish.thread.join(60)
+        assert not wish.answered, "a broken version was taken"
+        instance.wait_status(lambda status: of_one_generation(status) and status["generation"] == 1, 60, "undone")
+
+    with Load(port, clients=4, pause=0.002) as load:
+        every_call(instance, stepper, lambda: Wish(instance, {"verb": "reload", "command": ["false"]}), Wish.ended, settle, 2)
+    assert not load.failures, load.failures[:5]
+    assert instance.pids() == workers, "a worker was restarted"
+
+
+@pytest.mark.limit(6000)
+@pytest.mark.parametrize("mode", MODES)
+def test_killed_while_it_rolls_back(stepped, stepper, mode):
+    """To a generation that was kept frozen: it is thawed, or stays what it is; nobody stays half-way."""
+    instance, port = stepped("epoll_server", mode, workers=2, options=["--stable", "0s"])
+
+    def kept(status):
+        return sum(worker.get("kept", False) for worker in status["workers"])
+
+    def prepare():
+        Wish(instance, {"verb": "reload", "options": ["--keep-old", "1h"]}).insist()
+        instance.wait_status(lambda status: of_one_generation(status) and kept(status) == 2, 60, "the old generation is kept")
+
+    def settle(wish):
+        wish.thread.join(60)
+        status = instance.wait_status(of_one_generation, 60, "finished or undone")
+        if kept(status):  # it was killed before it had begun
+            Wish(instance, wish.request).insist()
+        instance.wait_status(lambda status: of_one_generation(status) and kept(status) == 0, 60, "rolled back")
+
+    with Load(port, clients=4, pause=0.002) as load:
+        every_call(instance, stepper, lambda: Wish(instance, {"verb": "rollback"}), Wish.ended, settle, 2, prepare)
     assert not load.failures, load.failures[:5]
 
 

@@ -29,7 +29,7 @@ def rss_kb(pid):
 
 @pytest.mark.limit(1500)
 def test_keeper_and_primary_hold_the_same_descriptors_after_many_respawns(pando):
-    respawns = count(10_000)
+    respawns = count(10_000) // (4 if "asan" in BUILD.name else 1)
     workers = 64 if respawns >= 1000 else 16
     port = free_port()
     instance = pando(app("epoll_server"), port, workers=workers)

@@ -183,7 +183,7 @@ def test_slots_keep_their_numbers(start):
     port = free_port()
     instance = start(app("epoll_server"), port, workers=4, options=["--surge", "2"])
     instance.wait_ready()
-    for generation in (2, 3, 4):
+    for generation in (2, 3):
         instance.ctl("reload", check=0)
         status = settle(instance, generation)
         assert [worker["slot"] for worker in status["workers"]] == [0, 1, 2, 3]
@@ -304,7 +304,7 @@ def test_a_broken_version_changes_nothing(start, folder):
         for what, (command, reason) in BROKEN.items():
             load.wait_answered(5)
             command = commands.get(command[0], command)
-            patience = ["--ready-timeout", "2s"] if reason in ("does not listen", "--allow-new-address") else []
+            patience = {"does not listen": ["--ready-timeout", "1s"], "--allow-new-address": ["--ready-timeout", "2s"]}.get(reason, [])
             refused = instance.ctl("reload", *patience, "--", *command, timeout=180)
             assert refused.returncode == 4, f"{what}: {refused}"
             assert reason.lower() in refused.stderr.lower(), f"{what}: {refused.stderr}"
@@ -422,6 +422,11 @@ def test_a_stop_ends_kept_workers_too(start):
 
 # ---- canary
 
+def counts(instance):
+    """Does the kernel count what becomes of the connections of each worker?"""
+    return instance.status()["mode"] == "slot" and "what is open" not in str(instance.ask({"verb": "info"}))
+
+
 def share(port, instance, requests):
     """(answers by workers of the newest generation, answers), while the canary is on trial."""
     newest = max(worker["generation"] for worker in instance.status()["workers"])
@@ -443,7 +448,7 @@ def test_a_canary_gets_its_share_and_is_promoted(start):
     shown = []
     reload = threading.Thread(target=lambda: shown.append(instance.ctl("reload", "--canary", "20%", "--for", "4s", check=0, timeout=180)))
     reload.start()
-    instance.wait_log("gets 20 %", "judged by crashes, hangs and connections cut off" if instance.status()["mode"] == "slot" else "cannot be told apart")
+    instance.wait_log("gets 20 %", "judged by crashes, hangs and connections cut off" if counts(instance) else "cannot be told apart")
     of_new, of_all = share(port, instance, 200)
     exact = instance.status()["mode"] == "slot"
     assert of_all >= 20, "too slow a machine to tell"
@@ -486,7 +491,7 @@ def test_a_canary_that_resets_connections_is_rolled_back(pando):
     port = free_port()
     instance = pando(app("epoll_server"), port, workers=2, options=["--balance-mode", "slot", "--stable", "50ms"])
     instance.wait_ready()
-    if "does not count" in str(instance.ask({"verb": "info"})):
+    if not counts(instance):
         pytest.skip("connections are not counted here")
     code = ("import socket, struct, sys\nlistener = socket.create_server(('127.0.0.1', int(sys.argv[1])))\n"
             "while True:\n sock, _ = listener.accept()\n sock.recv(10)\n"
