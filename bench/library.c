@@ -1,9 +1,12 @@
 // SPDX-License-Identifier: MIT
 // What libpando costs: messages of 32 bytes between a primary and a worker, their round trip, and the time from pando_fork to the
-// worker's online. One program, one worker at a time; the medians of five runs each.
+// worker's online. One program, one worker at a time; the medians of five runs each. Beside it what the machine takes to start and end
+// this very program without any cluster: libraries are loaded, pages are mapped, and nothing more.
 #include <pando/pando.h>
 #include <stdio.h>
+#include <spawn.h>
 #include <stdlib.h>
+#include <sys/wait.h>
 #include <uv.h>
 
 enum { RUNS = 5, MESSAGES = 1000000, ROUND_TRIPS = 20000, FORKS = 60, SIZE = 32 };
@@ -153,12 +156,28 @@ static void forks(int argc, char **argv) {
     pando_cluster_free(cluster);
 }
 
+// The yardstick.
+static void bare_starts(char **argv) {
+    double us[FORKS];
+    extern char **environ;
+    for (int i = 0; i < FORKS; i++) {
+        pid_t pid;
+        uint64_t begun_ns = pando_now_ns();
+        if (posix_spawn(&pid, "/proc/self/exe", NULL, NULL, (char *[]){argv[0], (char[]){"nothing"}, NULL}, environ) != 0) return;
+        waitpid(pid, NULL, 0);
+        us[i] = (double)(pando_now_ns() - begun_ns) / 1e3;
+    }
+    print_times("this program, started and ended by itself", us, FORKS);
+}
+
 int main(int argc, char **argv) {
+    if (argc > 1 && strcmp(argv[1], "nothing") == 0) return 0;
     if (pando_is_worker()) return worker(argc > 1 ? argv[1] : "echo");
     printf("libpando: messages of %d bytes; medians of %d runs\n\n", SIZE, RUNS);
     throughput(argc, argv, "count", "messages, primary to worker");
     throughput(argc, argv, "push", "messages, worker to primary");
     round_trips(argc, argv);
     forks(argc, argv);
+    bare_starts(argv);
     return 0;
 }

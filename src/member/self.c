@@ -225,14 +225,18 @@ void pando_self_dispatch(pando_self *self) {
 // ---- the loop
 
 static void on_poll(uv_poll_t *poll, int status, int events) {
-    (void)status;
+    pando_self *self = poll->data;
     (void)events;
-    pando_self_dispatch(poll->data);
+    if (status != 0) self->watched = 0;  // libuv has stopped it; reading tells what it was
+    pando_self_dispatch(self);
 }
 
 void self_update(pando_self *self) {
     if (!self->polling || self->channel == NULL) return;
-    uv_poll_start(&self->poll, UV_READABLE | (pando_self_wants_write(self) ? UV_WRITABLE : 0), on_poll);
+    int wanted = UV_READABLE | (pando_self_wants_write(self) ? UV_WRITABLE : 0);
+    if (wanted == self->watched) return;
+    self->watched = wanted;
+    uv_poll_start(&self->poll, wanted, on_poll);
 }
 
 int pando_self_fd(const pando_self *self) { return self == NULL || self->channel == NULL ? -1 : message_channel_fd(self->channel); }

@@ -15,6 +15,7 @@ struct pando_self {
     struct member_finisher finisher;
     struct message_channel *channel;  // owned; NULL: no channel, or closed
     uv_poll_t poll;
+    int watched;       // events that the loop watches: to say so again costs two system calls
     bool polling;      // the handle is open
     bool in_callback;  // freed when that returns
     bool draining;     // the primary wants it to finish

@@ -14,6 +14,7 @@ struct courier {
     struct primary_worker *seen;      // borrowed; NULL once the worker has ended
     struct message_channel *channel;  // owned; NULL = closed
     uv_poll_t poll;
+    int watched;              // events that the loop watches: to say so again costs two system calls
     struct list_node unsent;  // primary.unsent
     bool drained;             // it was told to finish
     bool paused;
@@ -36,6 +37,8 @@ static void watch(struct courier *courier) {
     if (courier->channel == NULL) return;
     bool undelivered = !courier->paused && message_channel_has_more(courier->channel);
     int wanted = (courier->paused ? 0 : UV_READABLE) | (courier->blocked || undelivered || courier->held_back ? UV_WRITABLE : 0);
+    if (wanted == courier->watched) return;
+    courier->watched = wanted;
     if (wanted == 0)
         uv_poll_stop(&courier->poll);
     else
@@ -185,8 +188,8 @@ static void write_some(struct courier *courier) {
 static void on_poll(uv_poll_t *poll, int status, int events) {
     struct courier *courier = poll->data;
     struct primary *primary = courier->seen->primary;
-    (void)status;
     (void)events;
+    if (status != 0) courier->watched = 0;  // libuv has stopped it; reading tells what it was
     read_some(courier);
     write_some(courier);
     primary_wake(primary);

@@ -274,12 +274,12 @@ static void on_socket_question(struct primary_worker *seen, const struct node_me
 }
 
 static void on_message(struct primary_worker *seen, const struct node_message *message, const char *text, size_t len) {
-    bool cluster = message->verb >= NODE_REPLY;
-    if (cluster && !in_cluster(seen)) return;  // it takes itself for a worker of a cluster that is not there
+    bool cluster = message->verb > NODE_REPLY;
     if (message->verb == NODE_REPLY) {
         handoff_answered(seen, message->ack, message->accepted);
         return;
     }
+    if (cluster && !in_cluster(seen)) return;  // it takes itself for a worker of a cluster that is not there
     switch (message->verb) {
         case NODE_USER: on_user_message(seen, message->root, text, len); break;
         case NODE_HANDLE: on_handle(seen, message, text, len); break;
