@@ -479,7 +479,7 @@ def test_a_canary_that_hangs_is_rolled_back(start):
     code = ("import socket, sys, time\nlistener = socket.create_server(('127.0.0.1', int(sys.argv[1])))\n"
             "listener.setblocking(False)\ntime.sleep(1000)\n")
     with Load(port, clients=8, pause=0.005, timeout=1):
-        refused = instance.ctl("reload", "--canary", "30%", "--for", "2s", "--drain-timeout", "1s", "--", PYTHON, "-c", code, port, timeout=180)
+        refused = instance.ctl("reload", "--canary", "30%", "--for", "4s", "--drain-timeout", "1s", "--", PYTHON, "-c", code, port, timeout=180)
     assert refused.returncode == 4 and "hangs" in refused.stderr, refused
     settle(instance, 1)
     assert instance.pids() == before
@@ -497,7 +497,7 @@ def test_a_canary_that_resets_connections_is_rolled_back(pando):
             "while True:\n sock, _ = listener.accept()\n sock.recv(10)\n"
             " sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack('ii', 1, 0))\n sock.close()\n")
     with Load(port, clients=4, pause=0.002):
-        refused = instance.ctl("reload", "--canary", "30%", "--for", "3s", "--", PYTHON, "-c", code, port, timeout=180)
+        refused = instance.ctl("reload", "--canary", "30%", "--for", "6s", "--", PYTHON, "-c", code, port, timeout=180)
     assert refused.returncode == 4 and "cut off" in refused.stderr, refused
     settle(instance, 1)
 
