@@ -734,9 +734,10 @@ class Pando:
 
 
 def sanitizer_options(folder):
-    """Reports go to files that `close` looks for, wherever the process's stderr goes."""
+    """Reports go to files that `close` looks for, wherever the process's stderr goes. What was freed is held back up to 16 MB, so that the memory of
+    a process can be judged."""
     return {
-        "ASAN_OPTIONS": f"log_path={folder}/sanitizer:abort_on_error=0:detect_leaks=1",
+        "ASAN_OPTIONS": f"log_path={folder}/sanitizer:abort_on_error=0:detect_leaks=1:quarantine_size_mb=16",
         "UBSAN_OPTIONS": f"log_path={folder}/sanitizer:print_stacktrace=1:halt_on_error=1",
     }
 
