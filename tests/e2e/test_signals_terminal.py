@@ -15,7 +15,7 @@ class Terminal:
 
     def __init__(self):
         self.master, self.slave = pty.openpty()
-        self.text = b""
+        self.text = bytearray()
         os.set_blocking(self.master, False)
 
     def read(self):
