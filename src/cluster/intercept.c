@@ -442,8 +442,10 @@ static enum verdict on_shutdown(struct question *question) {
     if (row < 0) return VERDICT_CONTINUE;
     scoped_fd closed = make_closed(question, row, own);
     int flags = procinfo_fd_flags(question->tgid, question->fd);
-    if (closed >= 0) notify_add_fd(question->worker->listener, question->id, closed, question->fd, flags < 0 || (flags & O_CLOEXEC) != 0);
-    log_debug("worker %d shuts down a socket that it shares: it gets a closed one", worker_number(question->worker));
+    int r = closed < 0 ? closed : notify_add_fd(question->worker->listener, question->id, closed, question->fd, flags < 0 || (flags & O_CLOEXEC) != 0);
+    if (r < 0 && r != -ENOENT)  // ENOENT: the worker has gone meanwhile
+        log_warn("worker %d shuts down a socket that it shares: a closed one in its place cannot be made: %s; it may go on accepting until it ends",
+                 worker_number(question->worker), strerror(-r));
     intercept->on_shut(intercept->arg, question->worker);
     return answer(question, 0);
 }

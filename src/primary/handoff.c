@@ -20,7 +20,6 @@
 #include <unistd.h>
 
 #include "clock.h"
-#include "cpus.h"
 #include "fd.h"
 #include "log.h"
 #include "node.h"
@@ -59,7 +58,6 @@ struct handoff {
     size_t returned_count, returned_size;
     uv_timer_t retry;
     uint64_t complained_ns;
-    int processors;
     bool moved;  // in this turn something was passed or answered
 };
 
@@ -208,14 +206,14 @@ void handoff_run(struct primary *primary) {
 static bool all_have_work(const struct handoff *handoff) {
     const struct primary *primary = handoff->primary;
     uint64_t now_ns = clock_now_ns();
-    int able = 0, busy = 0;
+    int able = 0, busy = 0, processors = primary->pool.cpus;
     for (uint32_t i = 0; i < primary->pool.record->slot_end; i++) {
         const struct primary_worker *seen = primary->worker[i];
         if (seen == NULL || seen->channel == NULL || !node_takes_part(seen) || is_late(&seen->node, now_ns)) continue;
         able++;
         busy += seen->node.flights > 0;
     }
-    return busy > 0 && busy >= (able < handoff->processors ? able : handoff->processors);
+    return busy > 0 && busy >= (able < processors ? able : processors);
 }
 
 void handoff_rest(struct primary *primary) {
@@ -297,10 +295,7 @@ static void close_gone(struct handoff *handoff) {
 static struct handoff *make(struct primary *primary) {
     struct handoff *handoff = calloc(1, sizeof *handoff);
     if (handoff == NULL) return NULL;
-    struct cpus cpus;
-    cpus_read(&cpus, "/proc", "");
     handoff->primary = primary;
-    handoff->processors = cpus.count;
     uv_timer_init(primary->loop, &handoff->retry);
     handoff->retry.data = handoff;
     return handoff;
