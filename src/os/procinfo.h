@@ -16,6 +16,7 @@ struct procinfo {
 };
 
 int procinfo_read(pid_t pid, struct procinfo *out);  // /proc/PID/stat; survives any comm
+pid_t procinfo_pgrp(pid_t pid);  // its process group, or -errno
 uint64_t procinfo_cpu_clock_ns(pid_t pid);           // processor time used, exact, by its CPU clock; 0 when it is gone
 pid_t procinfo_tgid(pid_t tid);                      // thread group leader, or -errno
 uid_t procinfo_uid(pid_t pid, int *out_error);       // effective uid
@@ -46,6 +47,8 @@ void procinfo_groups_deinit(struct procinfo_groups *groups);
 void procinfo_thread_each(pid_t pid, bool (*each)(pid_t tid, void *arg), void *arg);
 // Calls `each` for every open socket of a process with its fd number and inode. 0 or -errno (-EACCES: not allowed to look).
 int procinfo_socket_each(pid_t pid, bool (*each)(int fd, uint64_t inode, void *arg), void *arg);
+// The protocol of that socket as the kernel names it ("TCP", "TCPv6", "UNIX-STREAM") in `out`. 0 or -errno.
+int procinfo_socket_protocol(pid_t pid, int fd, char *out, size_t size);
 int procinfo_fd_count(pid_t pid);  // open descriptors, or -errno
 // Flags of an open descriptor as in /proc/PID/fdinfo/FD (O_CLOEXEC included); -errno (-ENOENT: it is not open, or no process).
 int procinfo_fd_flags(pid_t pid, int fd);

@@ -27,9 +27,8 @@ int procinfo_groups_read(struct procinfo_groups *groups) {
     int r = proc == NULL ? -errno : 0;
     groups->len = 0;
     for (struct dirent *entry; r == 0 && (entry = readdir(proc)) != NULL;) {
-        struct procinfo info;
-        pid_t pid = atoi(entry->d_name);
-        if (pid > 0 && procinfo_read(pid, &info) == 0) r = add(groups, (struct procinfo_member){.pgrp = info.pgrp, .pid = pid});
+        pid_t pid = atoi(entry->d_name), pgrp = pid > 0 ? procinfo_pgrp(pid) : -1;
+        if (pgrp >= 0) r = add(groups, (struct procinfo_member){.pgrp = pgrp, .pid = pid});
     }
     if (proc != NULL) closedir(proc);
     if (groups->len > 0) qsort(groups->member, groups->len, sizeof *groups->member, compare);
