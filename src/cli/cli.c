@@ -80,7 +80,7 @@ static const struct cli_verb cli_verbs[] = {
     {
         .name = "restart",
         .operand = "[SLOT]",
-        .summary = "replace all workers, one after the other, or the one in a slot",
+        .summary = "replace all workers by new ones of the same version, or the one in a slot",
         .options = {[CLI_OPTION_NAME] = true, [CLI_OPTION_JSON] = true},
         .run = verb_restart,
         .more = "Returns when the successors are ready.\n\nExamples:\n"

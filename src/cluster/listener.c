@@ -27,6 +27,7 @@ void listeners_init(struct listeners *listeners, struct record *record, struct l
     listeners->balance = launch->balance;
     listeners->patience_ns = launch->no_rescue && launch->hang_timeout_ns == 0 ? 0 : launch->rescue_after_ns;
     listeners->wakes = epoll_create1(EPOLL_CLOEXEC);
+    listeners->again_ns = CLOCK_NEVER;
     memset(listeners->adopted_steering, -1, sizeof listeners->adopted_steering);
     for (int i = 0; i < RECORD_SOCKET_MAX; i++) listeners->fd[i] = -1;
 }

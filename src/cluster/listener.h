@@ -28,6 +28,7 @@ struct listeners {
     struct steering *spare;                         // owned; opened ahead for the next address
     bool sees_queues;  // that do not move: else nobody can be rescued
     int wakes;  // owned; an epoll instance that is readable when a steering or a shared socket has something to tell (steer_take_wakes)
+    uint64_t again_ns;  // when sockets that were shut down, and that no client finds any more, shall listen again; CLOCK_NEVER = none
     int adopted_steering[RECORD_ADDRESS_MAX][16];   // owned; descriptors of a steering until it is imported, -1 = none
     int fd[RECORD_SOCKET_MAX];  // owned; parallel to record->socket
 };

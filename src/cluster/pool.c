@@ -509,7 +509,7 @@ static uint64_t next_deadline(const struct pool *pool, uint64_t now_ns) {
         if (at->used && at->listened && !at->judged) next = earlier(next, at->look_ns);
     }
     if (pool->record->intercept == LAUNCH_INTERCEPT_HAND) next = earlier(next, now_ns + SWEEP_NS);
-    return next;
+    return earlier(next, pool->listeners.again_ns);
 }
 
 // What is frozen was frozen in an earlier tick: nobody can have joined its group since.
@@ -530,6 +530,10 @@ const struct procinfo_groups *pool_recent_groups(struct pool *pool) {
 uint64_t pool_tick(struct pool *pool, uint64_t now_ns) {
     pool->groups_known = false;
     if (pool->unpark_due) unpark_all(pool);
+    if (pool->listeners.again_ns <= now_ns) {
+        pool->listeners.again_ns = CLOCK_NEVER;
+        if (!pool->record->stopping) listeners_again_shared(&pool->listeners, UINT64_MAX);
+    }
     for (uint32_t i = 0; i < pool->record->slot_end; i++) {
         struct worker *worker = &pool->worker[i];
         if (worker_state(worker) == WORKER_DRAINING) pool_drain_look(pool, worker, now_ns);

@@ -77,7 +77,7 @@ struct pool {
     uint64_t groups_ns;  // when
     bool groups_known;
     uint64_t arranged_ns;  // when pool_arrange last looked: what it saw then decides when to look again
-    char restart_why[160];            // `pando restart` was given up; "" = it was not
+    char restart_why[300];            // `pando restart` was given up; "" = it was not
 };
 
 // `pool` is zeroed storage with launch, record, link, hooks and arg set. Chooses how to intercept, unless the record knows.
@@ -110,7 +110,10 @@ void pool_reconcile(struct pool *pool);
 
 // Wishes. They are begun here; `changed` is called as they come true.
 void pool_scale(struct pool *pool, int workers);
-void pool_restart(struct pool *pool, int number);  // -1 = all, one after the other
+// -1 = all: one after the other where each has a socket of its own, else by a roll-out of the same version. A worker that ends beside others that
+// go on pulling from the same socket may take a connection with it, unless its program takes care; where new ones have a socket of
+// their own, the old ones are out of the way first.
+void pool_restart(struct pool *pool, int number);
 void pool_stop(struct pool *pool, bool now);
 bool pool_is_scaled(const struct pool *pool);
 const struct launch *pool_launch_of(const struct pool *pool, const struct worker *worker);

@@ -17,7 +17,7 @@
 
 #define RECORD_MAGIC UINT64_C(0x50616e646f526563)  // "PandoRec"
 #ifndef RECORD_VERSION
-#define RECORD_VERSION 6
+#define RECORD_VERSION 7
 #endif
 #define RECORD_ADDRESS_MAX 64     // addresses that workers bind; a bit each in a 64-bit mask
 #define RECORD_SOCKET_MAX 4096    // listening sockets of all addresses
@@ -25,6 +25,8 @@
 #define RECORD_BOUND_MAX 1024     // bound sockets of workers, the oldest forgotten first
 #define RECORD_NODE_DATA_SIZE 512
 #define RECORD_HANDED_MAX 512     // sockets handed to workers and not yet listening or connected
+#define RECORD_CANARY_ROUND_PARTS 5          // a round of its trial: four parts with its share, one without
+#define RECORD_CANARY_ROUNDS_MOST_PERCENT 80  // for so large a share it gets all connections in the four parts
 #define RECORD_TAIL_SIZE 256      // of what a worker wrote last, for the story of its death
 
 struct record_worker {
@@ -46,6 +48,8 @@ struct record_worker {
     struct seccomp_notif parked;  // a call of it that waits for a verdict on another worker; id 0 = none
     uint64_t next_look_ns;     // while it is drained or watched: when to look at it again
     uint64_t ask_ns;           // while it starts: when to ask it by HTTP (again); CLOCK_NEVER = it is being asked
+    uint32_t answers;          // how often it has answered well
+    uint64_t told_ns;          // when it got its stop signal
     uint64_t frozen_ns;        // when it was stopped, for that or for a rescue
     uint64_t noticed_ns;       // when its queue was seen not to move; 0 = it moves, or nothing waits
     uint64_t noticed_cpu_ns;   // processor time it had used by then
@@ -68,6 +72,7 @@ struct record_worker {
     bool restarting;     // ended for that; its successor is not ready yet
     bool frozen;         // stopped by us: thaw it, whatever happens
     bool told;           // draining: it has got its stop signal
+    bool shuts_down_unasked;  // a shutdown(2) of a listener that it shares is done without Pando being asked
     bool cut_short;      // told, and it handles no stop signal: it got SIGKILL in its place, see drain.c
     bool online;         // it is linked with libpando, and said that it runs
     bool opened;         // it reads the channel it has to the primary: told there to finish, it ends by itself
@@ -151,6 +156,8 @@ struct record_generation {
     bool answered;         // by HTTP: its first worker said that it is ready
     uint32_t left_over;    // its last workers are gone: connections that waited then
     uint64_t turned_ns;    // since when its shared sockets get no more connections; 0 = they do
+    bool settled;          // and those that were under way then have come
+    uint64_t settle_look_ns;  // when to look for these again
 };
 
 enum rollout_phase {
@@ -160,6 +167,10 @@ enum rollout_phase {
     ROLLOUT_BACK,     // it failed: `target` is the old generation again
 };
 
+struct record_cuts {
+    uint64_t opened, cut;  // connections
+};
+
 // A change of generation under way, or how the last one went. See rollout.c.
 struct record_rollout {
     uint32_t phase;           // enum rollout_phase
@@ -167,12 +178,16 @@ struct record_rollout {
     uint32_t serial;          // counts roll-outs, so that whoever waits knows its own
     bool turned;              // new connections go to the target alone
     bool failed;              // the last one did
+    bool again;               // a restart: the same version under a new number
     int32_t failed_number;    // whose failure that was; -1 = nobody's in particular
     uint32_t surge;           // workers that start at a time
     uint64_t stable_ns;       // how long one must have served to count
     uint32_t canary_percent;  // of new connections; 0 = no canary
     uint64_t canary_for_ns, canary_until_ns;  // 0 = it has not begun
     uint64_t canary_free_ns, old_free_ns;     // when nobody was last seen to wait for the canary, for the old generation
+    uint64_t canary_round_ns, canary_began_ns;  // 0 = it gets its share all the time; see canary.h
+    bool canary_paused;       // now it gets none
+    struct record_cuts canary_counts, with_canary, without_canary;  // the namespace's when last looked; since it began
     uint64_t keep_ns;         // how long the old generation is kept for a rollback
     uint64_t began_ns;
     uint64_t moved_before;    // connections moved from queue to queue until then

@@ -10,16 +10,13 @@
 #include <string.h>
 
 #include "address.h"
+#include "canary.h"
 #include "clock.h"
 #include "fd.h"
 #include "log.h"
 #include "procinfo.h"
 #include "steer.h"
 #include "str.h"
-
-#define CANARY_LEAST_CONNECTIONS 20  // fewer resets than this fraction of nothing say nothing
-#define CANARY_LOOK_NS (100 * CLOCK_MS)
-#define CANARY_HANGS_NS (5 * CLOCK_S)  // so long, or for half of its time, its clients wait: it hangs
 
 // Who holds each number.
 struct view {
@@ -54,28 +51,27 @@ bool rollout_is_over(const struct pool *pool) {
     return true;
 }
 
-static void say(struct pool *pool, const char *format, ...) __attribute__((format(printf, 2, 3)));
-static void say(struct pool *pool, const char *format, ...) {
+void rollout_say(struct pool *pool, const char *format, ...) {
     char line[400];
     va_list args;
     va_start(args, format);
     vsnprintf(line, sizeof line, format, args);
     va_end(args);
-    log_info("%s: %s", phase_verb[pool->record->rollout.phase], line);
+    const struct record_rollout *rollout = &pool->record->rollout;
+    log_info("%s: %s", rollout->again && rollout->phase == ROLLOUT_FORWARD ? "restart" : phase_verb[rollout->phase], line);
     pool->hooks.progress(pool->arg, line);
 }
 
 // ---- what each generation listens on
 
-// A stream socket that all workers of a generation share, beside those of other generations in one group.
-static bool is_turned(const struct record *record, const struct record_socket *socket) {
+bool rollout_is_turned(const struct record *record, const struct record_socket *socket) {
     const struct record_address *at = &record->address[socket->address];
     return socket->used && socket->slot == LISTENER_SHARED && at->type == SOCK_STREAM && !at->for_all;
 }
 
-static bool turns(const struct pool *pool) {
+bool rollout_turns(const struct pool *pool) {
     for (uint32_t i = 0; i < pool->record->socket_end; i++)
-        if (is_turned(pool->record, &pool->record->socket[i])) return true;
+        if (rollout_is_turned(pool->record, &pool->record->socket[i])) return true;
     return false;
 }
 
@@ -83,11 +79,11 @@ static void turn(struct pool *pool, uint32_t generation) {
     uint64_t now = clock_now_ns();
     for (int i = 0; i < RECORD_GENERATIONS; i++) {
         struct record_generation *row = &pool->record->generations[i];
-        if (row->number == generation) row->turned_ns = 0;
+        if (row->number == generation) row->turned_ns = row->settle_look_ns = row->settled = 0;
         else if (row->number != 0 && row->turned_ns == 0) row->turned_ns = now;
     }
     for (uint32_t i = 0; i < pool->record->socket_end; i++)
-        if (is_turned(pool->record, &pool->record->socket[i])) pool->record->socket[i].live = pool->record->socket[i].generation == generation;
+        if (rollout_is_turned(pool->record, &pool->record->socket[i])) pool->record->socket[i].live = pool->record->socket[i].generation == generation;
     for (int a = 0; a < RECORD_ADDRESS_MAX; a++) steer_update(&pool->listeners, a);
 }
 
@@ -179,114 +175,15 @@ static void look(struct pool *pool, struct view *view) {
     }
 }
 
-// ---- the canary
-
-static uint32_t canary_workers(const struct pool *pool) {
-    uint32_t count = (pool->record->wanted * pool->record->rollout.canary_percent + 50) / 100;
-    return count < 1 ? 1 : count > pool->record->wanted ? pool->record->wanted : count;
-}
-
-static void update_shares(struct pool *pool) {
-    for (int a = 0; a < RECORD_ADDRESS_MAX; a++) steer_update(&pool->listeners, a);
-}
-
-static bool counts_cuts(const struct pool *pool) {
-    for (uint32_t i = 0; i < pool->record->slot_end; i++)
-        if (steer_numbers(&pool->listeners, (int)i).counted) return true;
-    return false;
-}
-
-static void begin_canary(struct pool *pool) {
+static void promote(struct pool *pool) {
     struct record_rollout *rollout = &pool->record->rollout;
-    char time[32];
-    for (uint32_t i = 0; i < pool->record->slot_end; i++) {
-        struct steer_numbers numbers = steer_numbers(&pool->listeners, (int)i);
-        pool->record->worker[i].opened_before = numbers.opened;
-        pool->record->worker[i].cut_before = numbers.cut;
-    }
-    for (uint32_t i = 0; i < pool->record->socket_end; i++)
-        if (is_turned(pool->record, &pool->record->socket[i]) && pool->record->socket[i].generation == rollout->target)
-            pool->record->socket[i].live = true;
-    rollout->canary_free_ns = rollout->old_free_ns = clock_now_ns();
-    rollout->canary_until_ns = clock_now_ns() + rollout->canary_for_ns;
-    update_shares(pool);
-    say(pool, "generation %u gets %u %% of new connections for %s; judged by %s", rollout->target, rollout->canary_percent,
-        str_duration(rollout->canary_for_ns, time, sizeof time),
-        counts_cuts(pool) ? "crashes, hangs and connections cut off" : "crashes and hangs; connections cut off cannot be told apart by worker here");
-}
-
-// ---- does the canary hang?
-
-static bool somebody_waits(const struct pool *pool, uint32_t generation) {
-    for (uint32_t i = 0; i < pool->record->socket_end; i++) {
-        const struct record_socket *socket = &pool->record->socket[i];
-        if (socket->used && socket->live && socket->generation == generation && listeners_queued(&pool->listeners, (int)i) > 0) return true;
-    }
-    return false;
-}
-
-// Slot mode takes the queue of a stuck worker away, so that it cannot be seen there.
-static const struct worker *find_stuck(const struct pool *pool, uint32_t generation, uint64_t lasts_ns) {
-    for (uint32_t i = 0; i < pool->record->slot_end; i++) {
-        const struct record_worker *record = &pool->record->worker[i];
-        bool stuck = record->stuck_ns != 0 && pool->arranged_ns - record->stuck_ns >= lasts_ns;
-        if (record->generation == generation && record->state == WORKER_SERVING && stuck) return &pool->worker[i];
-    }
-    return NULL;
-}
-
-// Longer than the old generation, on the same machine with the same clients.
-static void look_whether_canary_hangs(struct pool *pool) {
-    struct record_rollout *rollout = &pool->record->rollout;
-    uint64_t now = pool->arranged_ns, half_ns = rollout->canary_for_ns / 2, most_ns = half_ns < CANARY_HANGS_NS ? half_ns : CANARY_HANGS_NS;
-    char time[32], why[160];
-    if (!somebody_waits(pool, rollout->target)) rollout->canary_free_ns = now;
-    if (!somebody_waits(pool, rollout->from)) rollout->old_free_ns = now;
-    const struct worker *stuck = find_stuck(pool, rollout->target, most_ns);
-    bool hangs = now - rollout->canary_free_ns >= most_ns && now - rollout->old_free_ns < most_ns;
-    if (!hangs && (stuck == NULL || find_stuck(pool, rollout->from, most_ns) != NULL)) return;
-    snprintf(why, sizeof why, "the canary hangs: for %s connections wait for it, and not for the old generation", str_duration(most_ns, time, sizeof time));
-    rollout_fail(pool, stuck, why);
-}
-
-struct cuts {
-    uint64_t opened, cut;
-};
-
-static struct cuts count_cuts(const struct pool *pool, uint32_t generation) {
-    struct cuts cuts = {0};
-    for (uint32_t i = 0; i < pool->record->slot_end; i++) {
-        const struct record_worker *record = &pool->record->worker[i];
-        struct steer_numbers numbers = steer_numbers(&pool->listeners, (int)i);
-        if (record->generation != generation || record->state != WORKER_SERVING) continue;
-        cuts.opened += numbers.opened - record->opened_before;
-        cuts.cut += numbers.cut - record->cut_before;
-    }
-    return cuts;
-}
-
-// The share of connections that were cut, beyond what the small number of them explains.
-static void judge_canary(struct pool *pool) {
-    struct record_rollout *rollout = &pool->record->rollout;
-    struct cuts new = count_cuts(pool, rollout->target), old = count_cuts(pool, rollout->from);
-    double of_new = new.opened > 0 ? (double)new.cut / (double)new.opened : 0, of_old = old.opened > 0 ? (double)old.cut / (double)old.opened : 0;
-    if (new.opened >= CANARY_LEAST_CONNECTIONS && of_new > 2 * of_old + 2.0 / (double)new.opened) {
-        char why[200];
-        snprintf(why, sizeof why, "the canary was cut off from %.2f %% of its %llu connections, the old generation from %.2f %% of %llu", 100 * of_new,
-                 (unsigned long long)new.opened, 100 * of_old, (unsigned long long)old.opened);
-        rollout_fail(pool, NULL, why);
-        return;
-    }
-    if (counts_cuts(pool))
-        say(pool, "the canary did no worse (%llu connections, %llu cut off; the old generation %llu, %llu): it is promoted",
-            (unsigned long long)new.opened, (unsigned long long)new.cut, (unsigned long long)old.opened, (unsigned long long)old.cut);
-    else
-        say(pool, "the canary neither crashed nor hung: it is promoted");
     rollout->canary_percent = 0;
     rollout->phase = ROLLOUT_FORWARD;
-    for (uint32_t i = 0; i < pool->record->socket_end; i++)
-        if (is_turned(pool->record, &pool->record->socket[i])) pool->record->socket[i].live = pool->record->socket[i].generation == rollout->from;
-    update_shares(pool);
+    for (uint32_t i = 0; i < pool->record->socket_end; i++) {
+        struct record_socket *socket = &pool->record->socket[i];
+        if (rollout_is_turned(pool->record, socket)) socket->live = socket->generation == rollout->from;
+    }
+    for (int a = 0; a < RECORD_ADDRESS_MAX; a++) steer_update(&pool->listeners, a);
     pool->hooks.changed(pool->arg);
 }
 
@@ -295,10 +192,10 @@ static void judge_canary(struct pool *pool) {
 static void finish(struct pool *pool) {
     struct record_rollout *rollout = &pool->record->rollout;
     if (rollout->phase == ROLLOUT_BACK) {
-        say(pool, "generation %u serves as before", rollout->target);
+        rollout_say(pool, "generation %u serves as before", rollout->target);
     } else {
-        say(pool, "generation %u serves", rollout->target);
-        pool->record->previous = rollout->from;
+        rollout_say(pool, "generation %u serves", rollout->target);
+        if (!rollout->again) pool->record->previous = rollout->from;
         pool->record->generation = rollout->target;
     }
     rollout->phase = ROLLOUT_NONE;
@@ -316,7 +213,8 @@ void rollout_fail(struct pool *pool, const struct worker *worker, const char *wh
         snprintf(rollout->why, sizeof rollout->why, "worker %d: %s", worker_number(worker), why);
     else
         str_copy(rollout->why, sizeof rollout->why, why);
-    log_error("reload refused: generation %u: %s; generation %u serves on", rollout->target, rollout->why, rollout->from);
+    log_error("%s refused: generation %u: %s; generation %u serves on", rollout->again ? "restart" : "reload", rollout->target, rollout->why, rollout->from);
+    if (rollout->again) snprintf(pool->restart_why, sizeof pool->restart_why, "the new workers did not come up, the old ones serve on: %.200s", rollout->why);
     rollout->failed = true;
     rollout->failed_number = worker != NULL ? worker_number(worker) : -1;
     rollout->canary_percent = 0;
@@ -375,7 +273,7 @@ static bool close_shared(struct pool *pool, struct record_generation *generation
     uint32_t left_over = 0;
     for (uint32_t i = 0; i < pool->record->socket_end; i++) {
         const struct record_socket *socket = &pool->record->socket[i];
-        if (is_turned(pool->record, socket) && socket->generation == generation->number) left_over += (uint32_t)listeners_queued(&pool->listeners, (int)i);
+        if (rollout_is_turned(pool->record, socket) && socket->generation == generation->number) left_over += (uint32_t)listeners_queued(&pool->listeners, (int)i);
     }
     bool hopeless = generation->left_over > 0 && left_over >= generation->left_over;
     generation->left_over = left_over;
@@ -385,7 +283,7 @@ static bool close_shared(struct pool *pool, struct record_generation *generation
     for (uint32_t i = 0; i < pool->record->socket_end; i++) {
         const struct record_socket *socket = &pool->record->socket[i];
         int address = socket->address;
-        if (!is_turned(pool->record, socket) || socket->generation != generation->number) continue;
+        if (!rollout_is_turned(pool->record, socket) || socket->generation != generation->number) continue;
         listeners_close(&pool->listeners, (int)i);
         steer_update(&pool->listeners, address);
     }
@@ -436,7 +334,7 @@ static void start_missing(struct pool *pool, const struct view *view) {
 
 static void let_go(struct pool *pool, const struct view *view) {
     const struct record_rollout *rollout = &pool->record->rollout;
-    bool waits = rollout->phase == ROLLOUT_CANARY || (rollout->phase == ROLLOUT_FORWARD && turns(pool) && !rollout->turned);
+    bool waits = rollout->phase == ROLLOUT_CANARY || (rollout->phase == ROLLOUT_FORWARD && rollout_turns(pool) && !rollout->turned);
     for (uint32_t n = 0; n < pool->record->wanted && !waits; n++) {
         struct worker *other = view->other[n];
         bool drains_queue = other != NULL && worker_state(other) == WORKER_STARTING && !rollout_runs(pool);
@@ -447,11 +345,18 @@ static void let_go(struct pool *pool, const struct view *view) {
 static void go_on_with_canary(struct pool *pool) {
     const struct record_rollout *rollout = &pool->record->rollout;
     if (rollout->canary_until_ns == 0) {
-        begin_canary(pool);
+        canary_begin(pool);
         return;
     }
-    look_whether_canary_hangs(pool);
-    if (rollout->phase == ROLLOUT_CANARY && clock_now_ns() >= rollout->canary_until_ns) judge_canary(pool);
+    struct canary_reason reason;
+    switch (canary_look(pool, &reason)) {
+        case CANARY_ON_TRIAL: break;
+        case CANARY_FAILED: rollout_fail(pool, reason.worker, reason.text); break;
+        case CANARY_PASSED:
+            rollout_say(pool, "%s", reason.text);
+            promote(pool);
+            break;
+    }
 }
 
 static void go_on(struct pool *pool, const struct view *view) {
@@ -459,10 +364,10 @@ static void go_on(struct pool *pool, const struct view *view) {
     if (!rollout_runs(pool) || !all_proven(pool, view, wanted_of_target(pool))) return;
     if (rollout->phase == ROLLOUT_CANARY) {
         go_on_with_canary(pool);
-    } else if (rollout->phase == ROLLOUT_FORWARD && turns(pool) && !rollout->turned) {
+    } else if (rollout->phase == ROLLOUT_FORWARD && rollout_turns(pool) && !rollout->turned) {
         rollout->turned = true;
         turn(pool, rollout->target);
-        say(pool, "new connections go to generation %u", rollout->target);
+        rollout_say(pool, "new connections go to generation %u", rollout->target);
         let_go(pool, view);
         finish(pool);
     } else {
@@ -486,8 +391,7 @@ void pool_arrange(struct pool *pool) {
 uint64_t rollout_next(const struct pool *pool) {
     const struct record_rollout *rollout = &pool->record->rollout;
     bool on_trial = rollout->phase == ROLLOUT_CANARY && rollout->canary_until_ns != 0;
-    uint64_t look_ns = pool->arranged_ns + CANARY_LOOK_NS, next = CLOCK_NEVER;
-    if (on_trial) next = look_ns < rollout->canary_until_ns ? look_ns : rollout->canary_until_ns;
+    uint64_t next = on_trial ? canary_next(pool) : CLOCK_NEVER;
     for (uint32_t i = 0; goes_forward(pool) && i < pool->record->slot_end; i++) {
         const struct worker *worker = &pool->worker[i];
         uint64_t proven_ns = worker->record->since_ns + rollout->stable_ns;
@@ -502,7 +406,7 @@ void rollout_note_ready(struct pool *pool, const struct worker *worker) {
     uint32_t count = 0;
     for (uint32_t i = 0; i < pool->record->slot_end; i++)
         count += rollout_is_new(pool, &pool->worker[i]) && worker_state(&pool->worker[i]) == WORKER_SERVING;
-    say(pool, "worker %d (pid %d) of generation %u is ready (%u of %u)", worker_number(worker), worker->record->pid,
+    rollout_say(pool, "worker %d (pid %d) of generation %u is ready (%u of %u)", worker_number(worker), worker->record->pid,
         worker->record->generation, count, wanted_of_target(pool));
 }
 
@@ -563,6 +467,16 @@ static bool is_kept(const struct pool *pool, uint32_t generation) {
         if (record->generation == generation && record->state == WORKER_DRAINING && (record->keep || record->kept)) return true;
     }
     return false;
+}
+
+int rollout_again(struct pool *pool, struct pando_error *error) {
+    struct record *record = pool->record;
+    int number = generations_copy(&pool->generations, record->generation, error);
+    if (number < 0) return number;
+    begin(pool, ROLLOUT_FORWARD, (uint32_t)number, generations_launch(&pool->generations, (uint32_t)number));
+    record->rollout.again = true;
+    record->rollout.keep_ns = record->rollout.stable_ns = 0;
+    return 0;
 }
 
 int rollout_back(struct pool *pool, struct pando_error *error) {

@@ -28,6 +28,8 @@ void pool_arrange(struct pool *pool);
 int rollout_begin(struct pool *pool, const struct rollout_wish *wish, struct pando_error *error);  // 0 or -errno
 // Back to the previous generation: at once when its workers are kept, else it starts anew, under a new number.
 int rollout_back(struct pool *pool, struct pando_error *error);
+// The same version once more, with new workers, under a new number. What `rollout_back` leads to stays. 0 or -errno.
+int rollout_again(struct pool *pool, struct pando_error *error);
 void rollout_abort(struct pool *pool, const char *why);  // the one that runs fails, for this reason
 
 bool rollout_runs(const struct pool *pool);
@@ -48,3 +50,10 @@ uint64_t rollout_missing(const struct pool *pool, const struct worker *worker); 
 void rollout_fail(struct pool *pool, const struct worker *worker, const char *why);
 void rollout_note_ready(struct pool *pool, const struct worker *worker);
 void rollout_late(struct pool *pool, struct worker *worker);  // new, and not ready in time
+
+// A stream socket that all workers of a generation share, beside those of other generations in one group: new connections are turned
+// from one to the other.
+bool rollout_is_turned(const struct record *record, const struct record_socket *socket);
+bool rollout_turns(const struct pool *pool);  // there is one
+// To the log and to whoever waits for the end of it.
+void rollout_say(struct pool *pool, const char *format, ...) __attribute__((format(printf, 2, 3)));

@@ -252,6 +252,9 @@ static int spawn_it(struct start *start, struct pando_error *error, int *out_exi
                    &worker->listener, &stage);
     if (r != 0) return explain(start, r, (enum spawn_stage)stage, error, out_exit_code);
     worker->record->pid = pid;
+    worker->record->shuts_down_unasked = start->pool->record->mode == LAUNCH_MODE_PULL && start->pool->filter_shut_down == 0;
+    worker->others = (struct connections_others){0};
+    worker->ask_kernel_ns = worker->look_again_ns = worker->restless_looks = 0;
     return 0;
 }
 
@@ -284,6 +287,7 @@ int pool_start_process(struct pool *pool, struct worker *worker, struct pando_er
     record->intercept = pool->record->intercept;
     record->started_ns = clock_now_ns();
     record->first_listen_ns = record->addresses = record->asked = record->ask_ns = 0;
+    record->answers = 0;
     record->stale = record->told = record->cut_short = record->bid = record->messaged = record->leaving = record->frozen = record->ready_sign = record->foreign = false;
     record->online = record->opened = false;
     record->tail[0] = '\0';

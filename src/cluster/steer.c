@@ -10,6 +10,7 @@
 #include "address.h"
 #include "clock.h"
 #include "fd.h"
+#include "generation.h"
 #include "log.h"
 #include "reuseport.h"
 #include "steering.h"
@@ -19,6 +20,7 @@
 #endif
 
 #define STRANGERS_AGAIN_NS CLOCK_S  // a worker's socket is no stranger's for longer than its `listen` takes
+#define NOTICE_NS (2 * CLOCK_MS)            // for threads to notice that their listener was shut down
 enum { WAKES_A_TURN = 16 };
 
 static const enum steering_policy policy_of[LAUNCH_BALANCE_COUNT] = {
@@ -151,9 +153,12 @@ static struct shares shares_of(const struct listeners *listeners, int address, u
         old += row->generation != rollout->target;
         canary += row->generation == rollout->target;
     }
-    if (rollout->canary_until_ns == 0) return (struct shares){1, 0};
+    if (rollout->canary_until_ns == 0 || rollout->canary_paused) return (struct shares){1, 0};
     if (old == 0 || canary == 0) return (struct shares){1, 1};
-    struct shares shares = {(100 - rollout->canary_percent) * canary, rollout->canary_percent * old};
+    // In rounds it has none in one of the parts, and more in the others.
+    unsigned whole = rollout->canary_round_ns == 0 ? 1 : RECORD_CANARY_ROUND_PARTS - 1;
+    unsigned part = rollout->canary_percent * (rollout->canary_round_ns == 0 ? 1 : RECORD_CANARY_ROUND_PARTS);
+    struct shares shares = {(100 * whole - part) * canary, part * old};
     unsigned divisor = common_divisor(shares.old, shares.canary);
     shares = (struct shares){shares.old / divisor, shares.canary / divisor};
     while (shares.old * old + shares.canary * canary > most && (shares.old > 1 || shares.canary > 1))
@@ -316,12 +321,23 @@ uint64_t steer_waited_ns(const struct listeners *listeners, int slot) {
     return longest;
 }
 
+// It listens again at once, before the siblings' threads that wait on it have noticed; those of whoever shut it down may not have either,
+// and wait on. Where clients find another socket by now, they are given the time.
+static void on_shut_down(struct listeners *listeners, int row) {
+    const struct record_generation *generation = generation_row(listeners->record, listeners->record->socket[row].generation);
+    if (listeners->record->stopping) return;
+    if (generation == NULL || generation->turned_ns == 0)
+        listeners_again(listeners, row);
+    else
+        listeners->again_ns = clock_now_ns() + NOTICE_NS;
+}
+
 void steer_take_wakes(struct listeners *listeners, void (*each)(int slot, void *arg), void *arg) {
     struct epoll_event events[WAKES_A_TURN];
     int count = epoll_wait(listeners->wakes, events, WAKES_A_TURN, 0);
     for (int e = 0; e < count; e++) {
         if ((events[e].data.u32 & LISTENER_WAKE) != 0) {
-            if (!listeners->record->stopping) listeners_again(listeners, (int)(events[e].data.u32 & ~LISTENER_WAKE));
+            on_shut_down(listeners, (int)(events[e].data.u32 & ~LISTENER_WAKE));
             continue;
         }
         int address = (int)events[e].data.u32 % RECORD_ADDRESS_MAX;

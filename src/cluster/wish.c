@@ -7,6 +7,7 @@
 #include "log.h"
 #include "pool.h"
 #include "rollout.h"
+#include "str.h"
 
 void pool_drain(struct pool *pool, struct worker *worker, const char *why) {
     if (worker_next(worker_state(worker), WORKER_EVENT_DRAIN) < 0) return;
@@ -35,7 +36,7 @@ bool pool_is_scaled(const struct pool *pool) {
     return serving >= pool->record->wanted && !rollout_runs(pool);
 }
 
-// ---- restart: one after the other, the next when the successor is ready
+// ---- restart: by a roll-out, or one after the other, the next when the successor is ready
 
 static void restart_slot(struct pool *pool, struct worker *worker) {
     switch (worker_state(worker)) {
@@ -55,7 +56,12 @@ static void restart_slot(struct pool *pool, struct worker *worker) {
 }
 
 void pool_restart(struct pool *pool, int number) {
+    struct pando_error error = {0};
     pool->restart_why[0] = '\0';
+    if (number < 0 && !pool->by_hand && !rollout_runs(pool) && rollout_turns(pool)) {
+        if (rollout_again(pool, &error) != 0) str_copy(pool->restart_why, sizeof pool->restart_why, error.text);
+        return;
+    }
     for (uint32_t i = 0; i < pool->record->slot_end; i++)
         if (pool->worker[i].record->wanted && (number < 0 || number == worker_number(&pool->worker[i]))) restart_slot(pool, &pool->worker[i]);
     pool_step_restarts(pool);
@@ -86,7 +92,7 @@ void pool_fail_restart(struct pool *pool, const struct worker *worker, const cha
 bool pool_is_restarted(const struct pool *pool) {
     for (uint32_t i = 0; i < pool->record->slot_end; i++)
         if (pool->worker[i].record->restart_due || pool->worker[i].record->restarting) return false;
-    return true;
+    return !pool->record->rollout.again || rollout_is_over(pool);
 }
 
 // ---- stop

@@ -15,6 +15,7 @@
 #include <stdint.h>
 #include <sys/types.h>
 
+#include "connections.h"
 #include "record.h"
 
 enum worker_state {
@@ -50,6 +51,11 @@ struct worker {
     int pidfd;     // owned; -1 = no process
     int listener;  // owned; seccomp notifications; -1 = none
     void *watches;  // owned: primary/watch
+    struct connections_others others;  // its sockets that are no connections, as far as known
+    enum connections found;            // while it is drained: at the last look at its connections
+    uint64_t ask_kernel_ns;            // when to ask the kernel about them; 0 = not decided
+    unsigned restless_looks;           // so often it was frozen and not at rest
+    uint64_t look_again_ns;            // to wait for before the next one
 };
 
 // The state that `event` leads to, or -1 when it means nothing in that state.

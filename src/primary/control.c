@@ -201,7 +201,8 @@ static void verb_restart(struct client *client, const json_t *request) {
     struct primary *primary = client->control->primary;
     const json_t *slot = json_object_get(request, "slot");
     if (busy_with_the_end(client, "restart")) return;
-    if (rollout_runs(&primary->pool)) {
+    bool restarts = rollout_runs(&primary->pool) && primary->pool.record->rollout.again;
+    if (rollout_runs(&primary->pool) && !restarts) {
         send_error(client, 1, "restart: a reload is under way: it replaces all workers anyway");
         return;
     }
@@ -215,8 +216,8 @@ static void verb_restart(struct client *client, const json_t *request) {
     }
     client->waiting = WAITING_RESTART;
     client->number = slot != NULL ? 1 : (int)primary->pool.record->wanted;
-    log_info("restarting %s", slot != NULL ? "one worker" : "all workers, one after the other");
-    pool_restart(&primary->pool, slot != NULL ? (int)json_integer_value(slot) : -1);
+    log_info("restarting %s", slot != NULL ? "one worker" : "all workers");
+    if (!restarts) pool_restart(&primary->pool, slot != NULL ? (int)json_integer_value(slot) : -1);
     primary_wake(primary);
 }
 

@@ -8,7 +8,7 @@
 
 #include "steer.h"
 
-enum { PATIENCE_MS = 5000, STATUS_LINE_MIN = 12, ANSWER_MAX = 1 << 20 };  // "HTTP/1.1 200"
+enum { PATIENCE_MS = 5000, REST_MS = 200, STATUS_LINE_MIN = 12, ANSWER_MAX = 1 << 20 };  // "HTTP/1.1 200"
 
 struct health {
     struct primary *primary;  // borrowed
@@ -62,6 +62,7 @@ static void on_read(uv_stream_t *stream, ssize_t n, const uv_buf_t *bytes) {
     if (n > 0) health->len += (size_t)n;
     bool known = health->len >= STATUS_LINE_MIN;
     if (known) conclude(health, memcmp(health->answer, "HTTP/1.", 7) == 0 && memcmp(health->answer + 8, " 2", 2) == 0);
+    if (known) uv_timer_start(&health->patience, on_impatient, REST_MS, 0);  // a server that does not close: we do
     if (n < 0 || health->len > ANSWER_MAX) finish(health, false);
 }
 

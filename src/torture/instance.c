@@ -76,7 +76,7 @@ static pid_t start(const struct instance *instance, char *const *argv, bool all_
 }
 
 int instance_start(struct instance *instance, char *const *argv, struct pando_error *error) {
-    int fd;
+    int fd = -1;
     pid_t pid = start(instance, argv, true, &fd);
     if (pid < 0) return error_set(error, -pid, "start %s", instance->pando);
     instance->pid = pid;

@@ -83,6 +83,7 @@ void launch_init(struct launch *launch) {
         .kill_timeout_ns = 30 * CLOCK_S,
         .stop_signal = SIGTERM,
         .surge = 1,
+        .warm_up = 1,
         .stable_ns = 2 * CLOCK_S,
         .intercept = LAUNCH_INTERCEPT_AUTO,
         .channel = LAUNCH_CHANNEL_AUTO,

@@ -11,6 +11,7 @@
 #include "error.h"
 
 #define LAUNCH_WORKERS_MAX 1024
+#define LAUNCH_WARM_UP_MAX 10000
 #define LAUNCH_NAME_MAX 63  // letters, digits, '.', '_', '-'; not starting with '.' or '-'
 
 enum launch_ready {
@@ -49,6 +50,7 @@ struct launch {
     enum launch_ready ready;
     int ready_fd;
     uint64_t ready_delay_ns, ready_timeout_ns, kill_timeout_ns;
+    uint32_t warm_up;           // with LAUNCH_READY_HTTP: how often it must answer to be ready
     uint64_t drain_timeout_ns;  // how long a worker that leaves may take over its connections; 0 = kill_timeout_ns
     uint32_t surge;             // in a roll-out: workers that start at a time
     uint64_t stable_ns;         // and how long a new one must have served before an old one leaves

@@ -55,7 +55,7 @@ static json_t *launch_pack_groups(const struct launch *launch) {
 static json_t *launch_pack(const struct launch *launch) {
     return json_pack(
         "{s:s, s:I, s:b, s:b, s:b, s:b, s:s, s:i, s:I, s:I, s:I, s:i, s:i, s:s, s:s, s:b, s:I, s:I, s:o, s:o, s:o, s:o, s:o, s:o, s:o, "
-        "s:I, s:I, s:s, s:s, s:b, s:I, s:I, s:I, s:i, s:I, s:I, s:b, s:b, s:o, s:s, s:b, s:b, s:b}",
+        "s:I, s:I, s:s, s:s, s:b, s:I, s:I, s:I, s:i, s:I, s:I, s:b, s:b, s:o, s:s, s:b, s:b, s:b, s:i}",
         "name", launch->name, "workers", (json_int_t)launch->workers, "detach", launch->detach, "fail_fast", launch->fail_fast, "pin",
         launch->pin, "has_user", launch->has_user, "ready", launch_ready_name[launch->ready], "ready_fd", launch->ready_fd,
         "ready_delay_ns", (json_int_t)launch->ready_delay_ns, "ready_timeout_ns", (json_int_t)launch->ready_timeout_ns, "kill_timeout_ns",
@@ -70,7 +70,7 @@ static json_t *launch_pack(const struct launch *launch) {
         "drain_timeout_ns", (json_int_t)launch->drain_timeout_ns, "surge", (int)launch->surge, "stable_ns", (json_int_t)launch->stable_ns,
         "keep_old_ns", (json_int_t)launch->keep_old_ns, "cooperative", launch->cooperative, "allow_new_address", launch->allow_new_address,
         "ready_path", launch_pack_text(launch->ready_path), "channel", launch_channel_name[launch->channel], "node_cluster",
-        launch->node_cluster, "relay", launch->relay, "stop_message", launch->stop_message);
+        launch->node_cluster, "relay", launch->relay, "stop_message", launch->stop_message, "warm_up", (int)launch->warm_up);
 }
 
 int launch_seal(const struct launch *launch) {
@@ -142,7 +142,7 @@ static bool launch_unpack_groups(const json_t *array, struct launch *launch) {
 struct launch_document {
     const char *name, *ready, *intercept, *log_format, *balance, *mode, *channel;
     json_int_t rescue_after_ns, hang_timeout_ns, drain_timeout_ns, stable_ns, keep_old_ns;
-    int surge, cooperative, allow_new_address;
+    int surge, warm_up, cooperative, allow_new_address;
     json_int_t workers, ready_delay_ns, ready_timeout_ns, kill_timeout_ns, uid, gid, nofile_soft, nofile_hard;
     int node_cluster, relay, stop_message, no_rescue, detach, fail_fast, pin, has_user, log_is_terminal, ready_fd, stop_signal, own_port;
     json_t *ready_path, *groups, *user, *log_file, *directory, *home, *argv, *envp;
@@ -152,7 +152,7 @@ static int launch_read_document(json_t *root, struct launch_document *out, json_
     return json_unpack_ex(
         root, json_error, JSON_STRICT,
         "{s:s, s:I, s:b, s:b, s:b, s:b, s:s, s:i, s:I, s:I, s:I, s:i, s:i, s:s, s:s, s:b, s:I, s:I, s:o, s:o, s:o, s:o, s:o, "
-        "s:o, s:o, s:I, s:I, s:s, s:s, s:b, s:I, s:I, s:I, s:i, s:I, s:I, s:b, s:b, s:o, s:s, s:b, s:b, s:b}",
+        "s:o, s:o, s:I, s:I, s:s, s:s, s:b, s:I, s:I, s:I, s:i, s:I, s:I, s:b, s:b, s:o, s:s, s:b, s:b, s:b, s?i}",
         "name", &out->name, "workers", &out->workers, "detach", &out->detach, "fail_fast", &out->fail_fast, "pin", &out->pin, "has_user",
         &out->has_user, "ready", &out->ready, "ready_fd", &out->ready_fd, "ready_delay_ns", &out->ready_delay_ns, "ready_timeout_ns",
         &out->ready_timeout_ns, "kill_timeout_ns", &out->kill_timeout_ns, "stop_signal", &out->stop_signal, "own_port", &out->own_port,
@@ -163,7 +163,7 @@ static int launch_read_document(json_t *root, struct launch_document *out, json_
         "hang_timeout_ns", &out->hang_timeout_ns, "drain_timeout_ns", &out->drain_timeout_ns, "surge", &out->surge, "stable_ns",
         &out->stable_ns, "keep_old_ns", &out->keep_old_ns, "cooperative", &out->cooperative, "allow_new_address", &out->allow_new_address,
         "ready_path", &out->ready_path, "channel", &out->channel, "node_cluster", &out->node_cluster, "relay", &out->relay,
-        "stop_message", &out->stop_message);
+        "stop_message", &out->stop_message, "warm_up", &out->warm_up);
 }
 
 static bool launch_unpack_choice(const char *const *names, size_t count, const char *text, int *out) {
@@ -175,7 +175,7 @@ static bool launch_numbers_valid(const struct launch_document *from) {
     return from->workers >= 0 && from->workers <= LAUNCH_WORKERS_MAX && from->own_port >= 0 && from->own_port <= 65535 &&
            from->stop_signal >= 1 && from->stop_signal <= SIGRTMAX && from->ready_delay_ns >= 0 && from->ready_timeout_ns > 0 &&
            from->kill_timeout_ns >= 0 && from->drain_timeout_ns >= 0 && from->stable_ns >= 0 && from->keep_old_ns >= 0 && from->surge >= 1 &&
-           from->surge <= LAUNCH_WORKERS_MAX && from->rescue_after_ns > 0 && from->hang_timeout_ns >= 0;
+           from->surge <= LAUNCH_WORKERS_MAX && from->warm_up >= 1 && from->warm_up <= LAUNCH_WARM_UP_MAX && from->rescue_after_ns > 0 && from->hang_timeout_ns >= 0;
 }
 
 static bool launch_ready_valid(const struct launch *launch) {
@@ -215,6 +215,7 @@ static void launch_unpack_plain(struct launch *launch, const struct launch_docum
     launch->stop_signal = from->stop_signal;
     launch->drain_timeout_ns = (uint64_t)from->drain_timeout_ns;
     launch->surge = (uint32_t)from->surge;
+    launch->warm_up = (uint32_t)from->warm_up;
     launch->stable_ns = (uint64_t)from->stable_ns;
     launch->keep_old_ns = (uint64_t)from->keep_old_ns;
     launch->cooperative = from->cooperative;
@@ -269,7 +270,7 @@ int launch_load(struct launch *launch, int memfd, struct pando_error *error) {
     scoped_str text = NULL;
     size_t len = 0;
     json_error_t json_error;
-    struct launch_document document = {0};
+    struct launch_document document = {.warm_up = 1};  // an older Pando does not write it
     int err = launch_read_memfd(memfd, &text, &len, error);
     if (err) return err;
     scoped_json *root = json_loadb(text, len, JSON_REJECT_DUPLICATES, &json_error);

@@ -149,6 +149,13 @@ static int apply_surge(struct launch *launch, const struct launch_option *option
     return err;
 }
 
+static int apply_warm_up(struct launch *launch, const struct launch_option *option, const char *value, struct pando_error *error) {
+    long count;
+    int err = option_number(option, value, LAUNCH_WARM_UP_MAX, "1 to 10000", &count, error);
+    if (!err) launch->warm_up = (uint32_t)count;
+    return err;
+}
+
 static int apply_stable(struct launch *launch, const struct launch_option *option, const char *value, struct pando_error *error) {
     return option_duration(option, value, &launch->stable_ns, error);
 }
@@ -328,6 +335,7 @@ static const struct launch_option launch_options[] = {
     {"directory", 'C', "DIR", "the folder that the workers run in", true, apply_directory},
     {"user", 'u', "USER[:GROUP]", "who the workers run as, by name or number", false, apply_user},
     {"ready", 0, "SIGN", "when a worker is ready: listen (default), notify, message, http=PATH (2xx), fd=N, delay=T", true, apply_ready},
+    {"warm-up", 0, "N", "with --ready http=PATH: so many times, before it gets clients (1)", true, apply_warm_up},
     {"ready-timeout", 0, "T", "how long that may take (60s)", true, apply_ready_timeout},
     {"kill-timeout", 0, "T", "from the stop signal to KILL (30s)", true, apply_kill_timeout},
     {"drain-timeout", 0, "T", "how long a leaving worker may take over its connections (--kill-timeout's)", true, apply_drain_timeout},
@@ -506,13 +514,19 @@ static void launch_choose_policy(struct launch *launch) {
 }
 
 // What can only be said when all options are known.
+static int launch_check_warm_up(const struct launch *launch, struct pando_error *error) {
+    if (launch->warm_up == 1 || launch->ready == LAUNCH_READY_HTTP) return 0;
+    return error_say(error, EINVAL, "--warm-up %u: a worker is warmed up by being asked for something: give --ready http=PATH too", launch->warm_up);
+}
+
 static int launch_finish(struct launch *launch, const struct launch_words *words, struct pando_error *error) {
     if (words->count == 0 || !*words->next[0])
         return error_say(error, EINVAL, "no command was given: pando run [options] [--] COMMAND [ARG...]");
     if (launch->own_port && launch->own_port + launch->workers - 1 > 65535)
         return error_say(error, EINVAL, "--own-port %d: %ld workers need ports up to %ld: give a lower one", launch->own_port,
                          launch->workers, launch->own_port + launch->workers - 1);
-    int err = launch_default_directory(launch, error);
+    int err = launch_check_warm_up(launch, error);
+    if (!err) err = launch_default_directory(launch, error);
     if (!err) err = launch_copy_list(&launch->argv, words->next, error);
     if (err) return err;
     if (!launch->name[0]) launch_name_guess(launch->argv, launch->directory, launch->name);
@@ -538,7 +552,7 @@ int launch_overlay(struct launch *launch, int argc, char **argv, const char *cwd
     int err = launch_parse_options(launch, &words, error);
     launch->relative_to = NULL;
     if (err > 0) return error_say(error, EINVAL, "--help: `pando reload --help` helps"), -EINVAL;
-    if (err) return -EINVAL;
+    if (err || launch_check_warm_up(launch, error)) return -EINVAL;
     if (words.count == 0) return 0;
     if (!*words.next[0]) return error_say(error, EINVAL, "an empty command"), -EINVAL;
     launch_list_free(&launch->argv);

@@ -240,6 +240,42 @@ def test_no_process_left_for_the_user_a_dead_worker_comes_back_when_there_is_one
     instance.wait_ready(2, deadline=60)
 
 
+def reload_is_refused_and_changes_nothing(instance, port, code, reason):
+    before = instance.pids()
+    with Load(port, clients=4, pause=0.002) as load:
+        refused = instance.ctl("reload", "--stable", "50ms", timeout=180)
+        load.wait_answered(20)
+    assert refused.returncode == code and reason in refused.stderr, refused
+    assert not load.failures, load.failures[:5]
+    assert instance.pids() == before
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only for an ordinary user is there a limit of processes, and only root can become one")
+def test_no_process_left_for_the_user_a_reload_is_refused(pando):
+    uid = 54323  # nobody else's
+    port = free_port()
+    instance = pando(app("epoll_server"), port, workers=2, uid=uid)
+    status = instance.wait_ready()
+    def limit(soft):
+        subprocess.run(["setpriv", f"--reuid={uid}", f"--regid={uid}", "--clear-groups", "prlimit", f"--pid={status['keeper_pid']}",
+                        f"--nproc={soft}:"], check=True)
+
+    limit(1)
+    reload_is_refused_and_changes_nothing(instance, port, 4, "Resource temporarily unavailable")
+    limit(4096)
+    instance.ctl("reload", "--stable", "50ms", check=0, timeout=180)
+
+
+def test_no_descriptor_left_in_the_keeper_a_reload_is_refused(pando, limits):
+    port = free_port()
+    instance = pando(app("epoll_server"), port, workers=2)
+    status = instance.wait_ready()
+    limits(status["keeper_pid"], resource.RLIMIT_NOFILE, 3)
+    reload_is_refused_and_changes_nothing(instance, port, 1, "Too many open files")  # it has not begun
+    limits.restore()
+    instance.ctl("reload", "--stable", "50ms", check=0, timeout=180)
+
+
 def test_no_memfd_to_be_had_a_dead_worker_comes_back_when_there_is_one_again(pando, limits):
     """A plan of a worker is a memfd: a file of no bytes at most stands for a system without memory."""
     port = free_port()
@@ -277,6 +313,8 @@ def test_a_full_disk_costs_lines_of_the_log_and_nothing_else(pando, folder):
             os.kill(old, signal.SIGKILL)
             instance.wait_status(lambda status: status["primary_pid"] != old and status["ready"] == 2)
             assert http_get(port).status == 200
+        instance.ctl("reload", "--stable", "50ms", check=0, timeout=180)
+        assert http_get(port).status == 200
         assert instance.stop() == 0
     finally:
         subprocess.run(["umount", "-l", str(disk)], check=True)

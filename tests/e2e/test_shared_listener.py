@@ -58,7 +58,8 @@ def test_how_its_programs_wait_is_judged_for_each_generation(pando):
 @pytest.mark.skipif(shutil.which("ruby") is None, reason="ruby is not installed: tools/deps.sh test")
 def test_a_program_that_shuts_its_listener_down_when_it_is_told_to_stop_does_not_stop_its_siblings(pando):
     """WEBrick calls shutdown(2) on the listening socket. At which descriptor is known from the first workers on, so that all
-    that are started later do so for themselves alone."""
+    that are started later do so for themselves alone. What it accepts while it is told to stop it drops, so it must not be able to: neither in
+    a restart nor in a reload. Who scales down hears of that in docs/reload.md."""
     port = free_port()
     instance = pando("ruby", script("webrick_server.rb"), port, options=PULL)
     instance.wait_ready()
@@ -67,13 +68,16 @@ def test_a_program_that_shuts_its_listener_down_when_it_is_told_to_stop_does_not
         for _ in range(count(10)):
             load.wait_answered(20)
             instance.ctl("restart", check=0)
-            load.wait_answered(20)
-            instance.ctl("scale", "1", check=0)
-            instance.ctl("scale", "2", check=0)
         load.wait_answered(20)
         instance.ctl("reload", check=0)
         load.wait_answered(20)
     assert not load.failures, f"{len(load.failures)} of {load.answered} failed: {load.failures[:5]}"
+    with Load(port, clients=1, pause=0.02) as load:
+        for _ in range(count(10)):
+            instance.ctl("scale", "1", check=0)
+            instance.ctl("scale", "2", check=0)
+            load.wait_answered(20)
+    assert len(load.failures) <= count(10), load.failures[:5]
     assert pids_answering(port, 2) == set(instance.pids().values())
 
 

@@ -160,6 +160,8 @@ static void mistakes_are_explained(void **state) {
         {"--ready soon x", "--ready soon: no such sign of being ready: give listen, notify, message, http=PATH, fd=N or delay=T"},
         {"--ready fd=2 x", "--ready fd=2: not a descriptor"},
         {"--ready delay=x x", "--ready delay=x: not a duration"},
+        {"--warm-up 0 --ready http=/ x", "--warm-up 0: out of range: give 1 to 10000"},
+        {"--warm-up 9 x", "--warm-up 9: a worker is warmed up by being asked for something: give --ready http=PATH too"},
         {"--ready-timeout 0 x", "--ready-timeout 0: no time at all"},
         {"--kill-timeout 5y x", "--kill-timeout 5y: not a duration: give one such as 250ms"},
         {"--stop-signal FOO x", "--stop-signal FOO: no such signal"},
@@ -365,7 +367,7 @@ static void count_line(const char *line) {
 static void the_help_shows_all_but_the_debugging_options(void **state) {
     (void)state;
     launch_print_options(count_line);
-    assert_int_equal(help_lines, 31);
+    assert_int_equal(help_lines, 32);
     assert_false(help_shows_secrets);
 }
 
