@@ -152,6 +152,7 @@ class Lab:
     def __init__(self, build):
         self.pando = build / "src/pando/pando"
         self.load_generator = build / "bench/load"
+        self.paced = build / "bench/paced"
         self.epoll_server = build / "bench/epoll_server"
         self.scratch = tempfile.TemporaryDirectory(prefix="pando-bench-")
         self.log = Path(self.scratch.name) / "servers.log"

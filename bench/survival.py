@@ -4,8 +4,9 @@
 
     bench/survival.py --only S1          also S2 to S6, or several: S1,S5; with --quick small counts
 
-The load is moderate (`RATE` requests a second, made by this very process): judged is what a reload does to it, not how much the machine can do. What a
-request took is counted from when it was due. A worker that is killed takes with it what it had accepted: it is frozen and asked for that first.
+The load is moderate (`RATE` requests a second, made by bench/paced.c in S1, where what they take is judged, else by this very process): judged is what a
+reload does to it, not how much the machine can do. What a request took is counted from when it was due. A worker that is killed takes with it what it had
+accepted: it is frozen and asked for that first.
 """
 import argparse
 import contextlib
@@ -14,6 +15,7 @@ import os
 import random
 import signal
 import socket
+import subprocess
 import sys
 import threading
 import time
@@ -26,10 +28,10 @@ from report import Table, machine, number, target
 E2E = BENCH.parent / "tests/e2e"
 COOPERATIVE = BENCH.parent / "tests/apps/node/cooperative.js"
 RATE, CLIENTS, WORKERS = 200, 8, 2
-REQUEST = b"GET / HTTP/1.1\r\nHost: localhost\r\n%s\r\n"
+REQUEST = b"GET / HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
 
-FULL = {"reloads": 100, "primaries": 200, "workers": 500, "upgrades": 50, "rollbacks": 20, "respawns": 10_000, "steady_s": 10}
-QUICK = {"reloads": 5, "primaries": 10, "workers": 20, "upgrades": 3, "rollbacks": 3, "respawns": 200, "steady_s": 2}
+FULL = {"reloads": 100, "primaries": 200, "workers": 500, "upgrades": 50, "rollbacks": 20, "respawns": 30_000, "steady_s": 10}
+QUICK = {"reloads": 5, "primaries": 10, "workers": 20, "upgrades": 3, "rollbacks": 3, "respawns": 300, "steady_s": 2}
 
 
 def progress(text):
@@ -37,13 +39,12 @@ def progress(text):
 
 
 class Load:
-    """So many clients, each with a request every CLIENTS / RATE seconds, on a connection of its own or on one that it keeps. As every HTTP client
-    does, one sends a request anew when a kept connection turns out to be closed without a byte of an answer (RFC 9112, section 9.3.1)."""
+    """So many clients, each with a request on a connection of its own every CLIENTS / RATE seconds."""
 
-    def __init__(self, port, keep=False):
-        self.port, self.keep = port, keep
+    def __init__(self, port):
+        self.port = port
         self.done = []  # (due, took in ms, body)
-        self.failed, self.refused, self.again = [], 0, 0
+        self.failed = []
         self.stopping = threading.Event()
         self.threads = [threading.Thread(target=self._run, args=(number,), daemon=True) for number in range(CLIENTS)]
 
@@ -57,52 +58,50 @@ class Load:
         for thread in self.threads:
             thread.join(60)
 
-    def _exchange(self, sock):
-        sock.sendall(REQUEST % (b"" if self.keep else b"Connection: close\r\n"))
-        data = b""
-        while b"\n" not in data.partition(b"\r\n\r\n")[2]:
-            part = sock.recv(4096)
-            if not part:
-                raise ConnectionResetError(f"closed after {len(data)} bytes")
-            data += part
-        return data
-
-    def _ask(self, sock):
-        """(the answer, the connection if it can be used again)"""
-        fresh = sock is None
-        try:
-            if fresh:
-                sock = socket.create_connection(("127.0.0.1", self.port), timeout=30)
-            data = self._exchange(sock)
-        except OSError as error:
-            if sock is not None:
-                sock.close()
-            if fresh or isinstance(error, TimeoutError):
-                raise
-            self.again += 1
-            return self._ask(None)
-        if self.keep and b"connection: close" not in data.lower():
-            return data, sock
-        sock.close()
-        return data, None
+    def _ask(self):
+        with socket.create_connection(("127.0.0.1", self.port), timeout=30) as sock:
+            sock.sendall(REQUEST)
+            data = b""
+            while b"\n" not in data.partition(b"\r\n\r\n")[2]:
+                part = sock.recv(4096)
+                if not part:
+                    raise ConnectionResetError(f"closed after {len(data)} bytes")
+                data += part
+        return data.partition(b"\r\n\r\n")[2]
 
     def _run(self, number):
-        sock, due = None, time.monotonic() + number / RATE
+        due = time.monotonic() + number / RATE
         while not self.stopping.wait(max(due - time.monotonic(), 0)):
             try:
-                data, sock = self._ask(sock)
-                self.done.append((due, (time.monotonic() - due) * 1e3, data.partition(b"\r\n\r\n")[2]))
+                body = self._ask()
+                self.done.append((due, (time.monotonic() - due) * 1e3, body))
             except OSError as error:
-                sock = None
-                self.refused += isinstance(error, ConnectionRefusedError)
                 self.failed.append(repr(error))
             due = max(due + CLIENTS / RATE, time.monotonic() - 1)
-        if sock is not None:
-            sock.close()
 
-    def p99(self, since, until):
-        took = [ms for due, ms, _ in list(self.done) if since <= due < until]
-        return quantiles(took, n=100)[-1] if len(took) > 100 else max(took)
+
+class Paced:
+    """The same load by bench/paced.c: a client that is no Python program sees what takes less than milliseconds."""
+
+    def __init__(self, lab, port, keep):
+        self.command = [str(lab.paced), "-p", str(port), "-r", str(RATE), *(["-k"] if keep else [])]
+
+    def __enter__(self):
+        self.process = subprocess.Popen(self.command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        return self
+
+    def __exit__(self, *_):
+        if self.process.poll() is None:
+            self.process.kill()
+        self.process.wait()
+
+    def phase(self, number):
+        self.process.stdin.write(f"{number}\n")
+        self.process.stdin.flush()
+
+    def end(self):
+        """By phase what came of the requests, see bench/paced.c."""
+        return {int(phase): tally for phase, tally in json.loads(self.process.communicate()[0]).items()}
 
 
 # --- Pando as it is asked here ---
@@ -168,32 +167,59 @@ def spread(values, digits=1):
 # --- the tables ---
 
 
+def start_and_end(command, port, seconds):
+    """The program as it is, over and over, one at a time: until it listens. So much a new version costs those beside it, whoever starts it."""
+    until = time.monotonic() + seconds
+    while time.monotonic() < until:
+        process = subprocess.Popen([str(word) for word in command], start_new_session=True, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
+                                   stderr=subprocess.DEVNULL)
+        listens = False
+        while not listens and process.poll() is None:
+            with socket.socket() as probe:
+                listens = probe.connect_ex(("127.0.0.1", port)) == 0
+            time.sleep(0.002)
+        process.kill()
+        process.wait()
+
+
 def table_reloads(lab, size):
-    table = Table(f"S1. {size['reloads']} reloads under {RATE} requests/s, {WORKERS} workers, beside {size['steady_s']} s of steady state",
-                  ["what", "requests", "failed", "refused", "sent again", "p99 steady ms", "p99 in reloads ms", "x steady", "s a reload"])
+    steady_s = size["steady_s"]
+    table = Table(f"S1. {size['reloads']} reloads under {RATE} requests/s, {WORKERS} workers, after {steady_s} s of steady state and {steady_s} s in which the same "
+                  "program starts and ends beside it",
+                  ["what", "requests", "failed", "refused", "sent again", "p99 steady ms", "p99 beside starts", "p99 in reloads", "x steady", "x beside starts",
+                   "s a reload"])
+    asyncio_server, warm = E2E.parent / "apps/asyncio_server.py", ["--ready", "http=/", "--warm-up", "30"]
     programs = {
-        "C, knows nothing of reloads": (lambda port: [lab.epoll_server, port], False, []),
-        "Python, knows nothing of reloads": (lambda port: ["/usr/bin/python3", E2E.parent / "apps/asyncio_server.py", port], False, []),
+        "C": (lambda port: [lab.epoll_server, port], False, []),
+        "Python": (lambda port: ["/usr/bin/python3", asyncio_server, port], False, []),
+        "Python, http=/, --warm-up 30": (lambda port: ["/usr/bin/python3", asyncio_server, port], False, warm),
         "Node, --cooperative, keep-alive": (lambda port: ["node", COOPERATIVE, port], True, ["--cooperative"]),
+        "Node, the same, http=/, --warm-up 30": (lambda port: ["node", COOPERATIVE, port], True, ["--cooperative", *warm]),
     }
     for mode in lab.modes:
         for name, (command, keep, options) in programs.items():
             progress(f"{size['reloads']} reloads: {mode}, {name}")
             port = free_port()
-            with instance(lab, mode, WORKERS, command(port), port, *options) as server, Load(port, keep) as load:
-                time.sleep(1)  # the first answers of a program are slow
+            with instance(lab, mode, WORKERS, command(port), port, *options) as server, Paced(lab, port, keep) as load:
+                time.sleep(2)  # the first answers of a program are slow
+                load.phase(1)
+                time.sleep(steady_s)
+                load.phase(2)
+                beside = free_port()
+                start_and_end(command(beside), beside, steady_s)
+                load.phase(3)
                 begin = time.monotonic()
-                time.sleep(size["steady_s"])
-                middle = time.monotonic()
                 for _ in range(size["reloads"]):
                     insist(lab, server, {"verb": "reload"})
-                end = time.monotonic()
-            steady, reloads = load.p99(begin, middle), load.p99(middle, end)
-            table.rows.append([f"{mode}: {name}", number(len(load.done)), number(len(load.failed)), number(load.refused), number(load.again),
-                               number(steady, 1), number(reloads, 1), number(reloads / steady, 2), number((end - middle) / size["reloads"], 2)])
-            table.notes.append(target(f"{mode}, {name}: failed + refused = 0", len(load.failed), lambda count: count == 0, 0))
+                took_s = time.monotonic() - begin
+                tallies = load.end()
+            steady, starts, reloads = (tallies[phase]["p99_ms"] for phase in (1, 2, 3))
+            total = {what: sum(tally[what] for tally in tallies.values()) for what in ("answered", "failed", "refused", "again")}
+            table.rows.append([f"{mode}: {name}", *map(number, total.values()), number(steady, 2), number(starts, 2), number(reloads, 2), number(reloads / steady, 2),
+                               number(reloads / starts, 2), number(took_s / size["reloads"], 2)])
+            table.notes.append(target(f"{mode}, {name}: failed = 0", total["failed"], lambda count: count == 0, 0))
             table.notes.append(target(f"{mode}, {name}: p99 <= 2 x steady state", reloads / steady, lambda ratio: ratio <= 2))
-    table.notes.append("new workers start on the same cores that answer the load: with two cores, that is what p99 shows")
+    table.notes.append("new workers start on the same cores that answer the load: \"beside starts\" is what that costs when somebody else starts them, one at a time")
     return table
 
 
@@ -307,15 +333,15 @@ def table_rollback(lab, size):
 def table_respawns(lab, size):
     workers = 32
     progress(f"{size['respawns']} respawns")
-    table = Table(f"S6. {size['respawns']:,} respawns of {workers} C workers, pull", ["process", "descriptors after the first, half, all", "RSS KB after the first, half, all"])
+    table = Table(f"S6. {size['respawns']:,} respawns of {workers} C workers, pull", ["process", "descriptors after the first, a third, two thirds, all", "RSS KB"])
     port, chance, done = free_port(), random.Random(3), 0
 
     def all_ready(status):
         return status["ready"] == workers and len(worker_pids(status)) == workers
 
-    sizes, most_kb = [], {"keeper": 400, "primary": 3072 + 400}
+    sizes, most_kb = [], 400
     with instance(lab, "pull", workers, [lab.epoll_server, port], port) as server:
-        for limit in (workers, size["respawns"] // 2, size["respawns"]):
+        for limit in (workers, *(size["respawns"] * part // 3 for part in (1, 2, 3))):
             while done < limit:
                 status = wait_status(lab, server, lambda status: status["ready"] >= workers // 2, "half of them serve")
                 for pid in chance.sample(serving(status), workers // 4):
@@ -325,10 +351,11 @@ def table_respawns(lab, size):
             status = wait_status(lab, server, all_ready, "all serve")
             time.sleep(1)
             sizes.append([held(status[name]) for name in ("keeper_pid", "primary_pid")])
-    for name, ((fds, kb), (fds_half, kb_half), (fds_then, kb_then)) in zip(("keeper", "primary"), zip(*sizes)):
-        table.rows.append([name, f"{fds}, {fds_half}, {fds_then}", f"{kb:,}, {kb_half:,}, {kb_then:,}"])
-        table.notes.append(target(f"{name}: descriptors flat", fds_then - fds, lambda more: more <= 0, 0, " more"))
-        table.notes.append(target(f"{name}: RSS grows by no more than {most_kb[name]:,} KB", kb_then - kb, lambda more: more <= most_kb[name], 0, " KB"))
+    for name, held_by in zip(("keeper", "primary"), zip(*sizes)):
+        fds, kbs = zip(*held_by)
+        table.rows.append([name, ", ".join(map(str, fds)), ", ".join(f"{kb:,}" for kb in kbs)])
+        table.notes.append(target(f"{name}: descriptors flat", fds[-1] - fds[0], lambda more: more <= 0, 0, " more"))
+        table.notes.append(target(f"{name}: RSS grows by no more than {most_kb} KB in the last third", kbs[-1] - kbs[-2], lambda more: more <= most_kb, 0, " KB"))
     table.notes.append("the primary's rings of output (the last lines, and those to be written: 3 MB) fill up once")
     return table
 
