@@ -136,8 +136,7 @@ static void look_at_kinds(struct inodes *inodes, uint64_t mask) {
 
 // Only after a look that was not broken off.
 static void note_others(const struct inodes *inodes, struct connections_others *others) {
-    size_t room = sizeof others->inode / sizeof *others->inode;
-    for (size_t i = 0; i < inodes->len && others->len < room; i++)
+    for (size_t i = 0; i < inodes->len && others->len < CONNECTIONS_OTHERS_MAX; i++)
         if (!inodes->at[i].found) others->inode[others->len++] = inodes->at[i].inode;
 }
 

@@ -18,8 +18,9 @@ enum connections {
 
 // Sockets that were seen to be none of the worker's connections: its outgoing ones, say. While it has no others, the kernel
 // need not be asked. It never becomes a connection that was accepted: that has a number of its own.
+#define CONNECTIONS_OTHERS_MAX 16
 struct connections_others {
-    uint64_t inode[16];
+    uint64_t inode[CONNECTIONS_OTHERS_MAX];
     size_t len;
 };
 

@@ -129,9 +129,10 @@ static bool seems_to_have_finished(struct pool *pool, struct worker *worker, uin
     return may_stop(pool, worker, pool_recent_groups(pool), now_ns >= worker->ask_kernel_ns, now_ns);
 }
 
-// Frozen: now it is certain. If the hint was that it has no connections, one that is there now is new.
+// Frozen: now it is certain. If the hint was that it has no connections, a socket that is there now and was not then is taken for a new one.
 static bool has_finished_for_certain(struct pool *pool, struct worker *worker, uint64_t now_ns) {
-    return may_stop(pool, worker, pool_groups(pool), worker->found == CONNECTIONS_IDLE, now_ns);
+    bool asks_kernel = worker->found == CONNECTIONS_IDLE || worker->others.len == CONNECTIONS_OTHERS_MAX;
+    return may_stop(pool, worker, pool_groups(pool), asks_kernel, now_ns);
 }
 
 void pool_thaw(struct pool *pool, struct worker *worker) {

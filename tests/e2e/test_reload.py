@@ -1,6 +1,7 @@
 """A reload replaces every worker without losing a connection, or changes nothing at all."""
 import os
 import signal
+import socket
 import subprocess
 import threading
 import time
@@ -156,6 +157,25 @@ def test_an_idle_keep_alive_connection_does_not_hold_a_reload_up(start):
     with connect(port) as sock:
         ask_again(sock)
         instance.ctl("reload", check=0)
+        settle(instance, 2)
+
+
+@pytest.mark.parametrize("outgoing", [3, 40])
+def test_connections_of_its_own_to_others_do_not_hold_a_reload_up(start, outgoing):
+    """To a database, say: more of them than Pando remembers, or fewer."""
+    port = free_port()
+    with socket.create_server(("127.0.0.1", 0), backlog=500) as database:
+        code = (f"import asyncio, os, socket, sys\nothers = [socket.create_connection(('127.0.0.1', {database.getsockname()[1]})) for _ in range({outgoing})]\n"
+                "async def serve(reader, writer):\n await reader.readuntil(b'\\r\\n\\r\\n')\n"
+                " writer.write(b'HTTP/1.1 200 OK\\r\\nConnection: close\\r\\n\\r\\npid %d\\n' % os.getpid())\n await writer.drain()\n writer.close()\n"
+                "async def main():\n await (await asyncio.start_server(serve, '127.0.0.1', int(sys.argv[1]))).serve_forever()\n"
+                "asyncio.run(main())\n")
+        instance = start(PYTHON, "-c", code, port, options=["--drain-timeout", "1h"])
+        instance.wait_ready()
+        with Load(port, clients=2, pause=0.005) as load:
+            instance.ctl("reload", check=0)
+            load.wait_answered(10)
+        assert not load.failures, load.failures[:5]
         settle(instance, 2)
 
 
