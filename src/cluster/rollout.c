@@ -319,12 +319,25 @@ static uint32_t wanted_of_target(const struct pool *pool) {
     return pool->record->rollout.phase == ROLLOUT_CANARY ? canary_workers(pool) : pool->record->wanted;
 }
 
+// One that is kept for a rollback, or on its way there: it comes back as it is.
+static struct worker *find_kept(struct pool *pool, uint32_t number, uint32_t generation) {
+    for (uint32_t i = 0; i < pool->record->slot_end; i++) {
+        const struct record_worker *record = &pool->record->worker[i];
+        bool ends = record->told || record->bid;
+        if (record->number == number && record->generation == generation && record->state == WORKER_DRAINING && !ends) return &pool->worker[i];
+    }
+    return NULL;
+}
+
 // Of the generation that shall serve: where nobody is at once, beside another only so many at a time.
 static void start_missing(struct pool *pool, const struct view *view) {
     uint32_t starting = count_unproven(pool, view);
     uint32_t surge = pool->record->rollout.surge > 0 ? pool->record->rollout.surge : 1, phase = pool->record->rollout.phase;
     for (uint32_t n = 0; n < pool->record->wanted; n++) {
         bool beside = view->other[n] != NULL;
+        struct worker *kept = rollout_runs(pool) && view->target[n] == NULL ? find_kept(pool, n, target_of(pool)) : NULL;
+        if (kept != NULL) pool_recall(pool, kept);
+        if (kept != NULL) continue;
         if (view->target[n] != NULL || (beside && (!rollout_runs(pool) || n >= wanted_of_target(pool) || starting >= surge))) continue;
         starting++;
         start(pool, n, target_of(pool));
@@ -492,11 +505,6 @@ int rollout_back(struct pool *pool, struct pando_error *error) {
     log_info("rollback: generation %u %s", previous, kept ? "is thawed" : "starts again");
     if (!kept) return 0;
     record->rollout.stable_ns = 0;
-    for (uint32_t i = 0; i < record->slot_end; i++) {
-        struct worker *worker = &pool->worker[i];
-        if (worker->record->generation == previous && worker_state(worker) == WORKER_DRAINING && !worker->record->told && !worker->record->bid)
-            pool_recall(pool, worker);
-    }
     pool_arrange(pool);
     return 0;
 }
