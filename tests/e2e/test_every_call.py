@@ -235,17 +235,18 @@ def test_killed_while_it_replaces_a_worker_that_died(stepped, stepper, mode):
     instance, port = stepped("epoll_server", mode, workers=2)
     deaths = []
 
+    def choose():
+        deaths.append(instance.pids()[0])
+
     def begin():
-        victim = instance.pids()[0]
-        os.kill(victim, signal.SIGKILL)
-        deaths.append(victim)
-        return victim
+        os.kill(deaths[-1], signal.SIGKILL)
+        return deaths[-1]
 
     def ended(victim):
         status = instance.try_status()
         return status is not None and status["ready"] == 2 and all(worker["pid"] != victim for worker in status["workers"])
 
-    every_call(instance, stepper, begin, ended, lambda victim: instance.wait_replaced(0, victim), 2)
+    every_call(instance, stepper, begin, ended, lambda victim: instance.wait_replaced(0, victim), 2, choose)
     assert len(set(deaths)) == len(deaths)
     pids_answering(port, 2)
 
