@@ -35,10 +35,6 @@ uint32_t canary_workers(const struct pool *pool) {
     return count < 1 ? 1 : count > pool->record->wanted ? pool->record->wanted : count;
 }
 
-static void update_shares(struct pool *pool) {
-    for (int a = 0; a < RECORD_ADDRESS_MAX; a++) steer_update(&pool->listeners, a);
-}
-
 // ---- what was cut off: counted for each worker
 
 static bool counts_workers(const struct pool *pool) {
@@ -86,27 +82,28 @@ static void begin_rounds(struct pool *pool) {
     bool known = procinfo_tcp_counts(&rollout->canary_counts.opened, &rollout->canary_counts.cut) == 0;
     if (!known || counts_workers(pool) || !rollout_turns(pool) || rollout->canary_percent > RECORD_CANARY_ROUNDS_MOST_PERCENT) return;
     rollout->canary_round_ns = round_ns < ROUND_LEAST_NS ? ROUND_LEAST_NS : round_ns > ROUND_MOST_NS ? ROUND_MOST_NS : round_ns;
-    rollout->canary_began_ns = clock_now_ns();
 }
 
-static bool is_paused_at(const struct record_rollout *rollout, uint64_t now_ns) {
-    uint64_t into_ns = (now_ns - rollout->canary_began_ns) % rollout->canary_round_ns;
-    return into_ns >= rollout->canary_round_ns / RECORD_CANARY_ROUND_PARTS * (RECORD_CANARY_ROUND_PARTS - 1);
+static uint64_t into_round_ns(const struct record_rollout *rollout, uint64_t now_ns) {
+    return (now_ns + rollout->canary_for_ns - rollout->canary_until_ns) % rollout->canary_round_ns;
+}
+
+static uint64_t pause_ns(const struct record_rollout *rollout) {
+    return rollout->canary_round_ns / RECORD_CANARY_ROUND_PARTS * (RECORD_CANARY_ROUND_PARTS - 1);
 }
 
 static uint64_t next_turn_ns(const struct record_rollout *rollout, uint64_t now_ns) {
-    uint64_t part_ns = rollout->canary_round_ns / RECORD_CANARY_ROUND_PARTS, into_ns = (now_ns - rollout->canary_began_ns) % rollout->canary_round_ns;
-    uint64_t until_pause_ns = part_ns * (RECORD_CANARY_ROUND_PARTS - 1);
-    return now_ns + (into_ns < until_pause_ns ? until_pause_ns : rollout->canary_round_ns) - into_ns;
+    uint64_t into_ns = into_round_ns(rollout, now_ns);
+    return now_ns + (into_ns < pause_ns(rollout) ? pause_ns(rollout) : rollout->canary_round_ns) - into_ns;
 }
 
 static void turn_round(struct pool *pool) {
     struct record_rollout *rollout = &pool->record->rollout;
-    bool pause = is_paused_at(rollout, pool->arranged_ns);
+    bool pause = into_round_ns(rollout, pool->arranged_ns) >= pause_ns(rollout);
     take_counts(rollout);
     if (pause == rollout->canary_paused) return;
     rollout->canary_paused = pause;
-    update_shares(pool);
+    steer_update_all(&pool->listeners);
 }
 
 // Of the connections made while it got its share, so many were its own; and of those cut off then, what the others do not explain. Both
@@ -138,7 +135,7 @@ void canary_begin(struct pool *pool) {
     }
     rollout->canary_free_ns = rollout->old_free_ns = clock_now_ns();
     rollout->canary_until_ns = clock_now_ns() + rollout->canary_for_ns;
-    update_shares(pool);
+    steer_update_all(&pool->listeners);
     rollout_say(pool, "generation %u gets %u %% of new connections for %s; judged by %s", rollout->target, rollout->canary_percent,
                 str_duration(rollout->canary_for_ns, time, sizeof time),
                 counts_workers(pool)   ? "crashes, hangs and connections cut off"

@@ -275,17 +275,19 @@ static bool is_process_inside_calls(pid_t pid, void *arg) {
 // thawed, before a handler that only sets a flag is heeded; so it may be only where all its threads wait and nobody is in the queue. Who is
 // busy all the time is not waited for for ever.
 static bool is_at_rest(struct pool *pool, struct worker *worker) {
-    bool inside = true;
+    bool shares = false, inside = true;
+    int queued = 0;
     const struct record_worker *record = worker->record;
     for (uint32_t i = 0; i < pool->record->socket_end; i++) {
         const struct record_socket *socket = &pool->record->socket[i];
         bool shared = socket->used && socket->slot == LISTENER_SHARED && (record->addresses >> socket->address & 1) != 0;
         if (!shared || (socket->generation != record->generation && !pool->record->address[socket->address].for_all)) continue;
-        if (worker->restless_looks++ >= RESTLESS_LOOKS) return true;
-        procinfo_groups_each(pool_groups(pool), record->pid, is_process_inside_calls, &inside);
-        if (!inside || listeners_queued(&pool->listeners, (int)i) > 0) return false;
+        shares = true;
+        queued += listeners_queued(&pool->listeners, (int)i);
     }
-    return true;
+    if (!shares || worker->restless_looks++ >= RESTLESS_LOOKS) return true;
+    procinfo_groups_each(pool_groups(pool), record->pid, is_process_inside_calls, &inside);
+    return inside && queued <= 0;
 }
 
 static void look_frozen(struct pool *pool, struct worker *worker, uint64_t now_ns) {

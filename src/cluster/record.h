@@ -185,7 +185,7 @@ struct record_rollout {
     uint32_t canary_percent;  // of new connections; 0 = no canary
     uint64_t canary_for_ns, canary_until_ns;  // 0 = it has not begun
     uint64_t canary_free_ns, old_free_ns;     // when nobody was last seen to wait for the canary, for the old generation
-    uint64_t canary_round_ns, canary_began_ns;  // 0 = it gets its share all the time; see canary.h
+    uint64_t canary_round_ns;  // 0 = it gets its share all the time; see canary.h
     bool canary_paused;       // now it gets none
     struct record_cuts canary_counts, with_canary, without_canary;  // the namespace's when last looked; since it began
     uint64_t keep_ns;         // how long the old generation is kept for a rollback

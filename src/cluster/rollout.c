@@ -84,7 +84,7 @@ static void turn(struct pool *pool, uint32_t generation) {
     }
     for (uint32_t i = 0; i < pool->record->socket_end; i++)
         if (rollout_is_turned(pool->record, &pool->record->socket[i])) pool->record->socket[i].live = pool->record->socket[i].generation == generation;
-    for (int a = 0; a < RECORD_ADDRESS_MAX; a++) steer_update(&pool->listeners, a);
+    steer_update_all(&pool->listeners);
 }
 
 uint64_t rollout_missing(const struct pool *pool, const struct worker *worker) {
@@ -183,7 +183,7 @@ static void promote(struct pool *pool) {
         struct record_socket *socket = &pool->record->socket[i];
         if (rollout_is_turned(pool->record, socket)) socket->live = socket->generation == rollout->from;
     }
-    for (int a = 0; a < RECORD_ADDRESS_MAX; a++) steer_update(&pool->listeners, a);
+    steer_update_all(&pool->listeners);
     pool->hooks.changed(pool->arg);
 }
 
@@ -202,6 +202,11 @@ static void finish(struct pool *pool) {
     rollout->turned = false;
     rollout->canary_percent = 0;
     pool->hooks.changed(pool->arg);
+}
+
+// It leaves, or is kept for a rollback, and has not heard that it shall end: it comes back as it is.
+static bool may_come_back(const struct record_worker *record, uint32_t generation) {
+    return record->generation == generation && record->state == WORKER_DRAINING && !record->told && !record->bid;
 }
 
 void rollout_abort(struct pool *pool, const char *why) { rollout_fail(pool, NULL, why); }
@@ -231,8 +236,7 @@ void rollout_fail(struct pool *pool, const struct worker *worker, const char *wh
             pool_drain(pool, other, NULL);
         }
         // The old ones that were already leaving come back.
-        if (other->record->generation == rollout->target && worker_state(other) == WORKER_DRAINING && !other->record->told && !other->record->bid)
-            pool_recall(pool, other);
+        if (may_come_back(other->record, rollout->target)) pool_recall(pool, other);
     }
     pool->hooks.changed(pool->arg);
 }
@@ -319,13 +323,9 @@ static uint32_t wanted_of_target(const struct pool *pool) {
     return pool->record->rollout.phase == ROLLOUT_CANARY ? canary_workers(pool) : pool->record->wanted;
 }
 
-// One that is kept for a rollback, or on its way there: it comes back as it is.
-static struct worker *find_kept(struct pool *pool, uint32_t number, uint32_t generation) {
-    for (uint32_t i = 0; i < pool->record->slot_end; i++) {
-        const struct record_worker *record = &pool->record->worker[i];
-        bool ends = record->told || record->bid;
-        if (record->number == number && record->generation == generation && record->state == WORKER_DRAINING && !ends) return &pool->worker[i];
-    }
+static struct worker *find_leaving(struct pool *pool, uint32_t number, uint32_t generation) {
+    for (uint32_t i = 0; i < pool->record->slot_end; i++)
+        if (pool->record->worker[i].number == number && may_come_back(&pool->record->worker[i], generation)) return &pool->worker[i];
     return NULL;
 }
 
@@ -335,9 +335,9 @@ static void start_missing(struct pool *pool, const struct view *view) {
     uint32_t surge = pool->record->rollout.surge > 0 ? pool->record->rollout.surge : 1, phase = pool->record->rollout.phase;
     for (uint32_t n = 0; n < pool->record->wanted; n++) {
         bool beside = view->other[n] != NULL;
-        struct worker *kept = rollout_runs(pool) && view->target[n] == NULL ? find_kept(pool, n, target_of(pool)) : NULL;
-        if (kept != NULL) pool_recall(pool, kept);
-        if (kept != NULL) continue;
+        struct worker *leaving = rollout_runs(pool) && view->target[n] == NULL ? find_leaving(pool, n, target_of(pool)) : NULL;
+        if (leaving != NULL) pool_recall(pool, leaving);
+        if (leaving != NULL) continue;
         if (view->target[n] != NULL || (beside && (!rollout_runs(pool) || n >= wanted_of_target(pool) || starting >= surge))) continue;
         starting++;
         start(pool, n, target_of(pool));
@@ -420,7 +420,7 @@ void rollout_note_ready(struct pool *pool, const struct worker *worker) {
     for (uint32_t i = 0; i < pool->record->slot_end; i++)
         count += rollout_is_new(pool, &pool->worker[i]) && worker_state(&pool->worker[i]) == WORKER_SERVING;
     rollout_say(pool, "worker %d (pid %d) of generation %u is ready (%u of %u)", worker_number(worker), worker->record->pid,
-        worker->record->generation, count, wanted_of_target(pool));
+                worker->record->generation, count, wanted_of_target(pool));
 }
 
 // ---- wishes
@@ -431,7 +431,8 @@ static unsigned long moved_so_far(const struct pool *pool) {
     return moved;
 }
 
-static void begin(struct pool *pool, enum rollout_phase phase, uint32_t target, const struct launch *launch) {
+// Nothing runs before `run`: a primary that is killed in between has begun nothing.
+static void prepare(struct pool *pool, uint32_t target, const struct launch *launch) {
     struct record *record = pool->record;
     record->rollout = (struct record_rollout){.from = record->generation,
                                               .target = target,
@@ -443,7 +444,10 @@ static void begin(struct pool *pool, enum rollout_phase phase, uint32_t target, 
                                               .began_ns = clock_now_ns()};
     procinfo_tcp_counts(&record->rollout.served_before, &record->rollout.reset_before);
     for (uint32_t i = 0; i < record->slot_end; i++) record->worker[i].restart_due = record->worker[i].restarting = false;
-    record->rollout.phase = phase;  // last: from here on it runs
+}
+
+static void run(struct pool *pool, enum rollout_phase phase) {
+    pool->record->rollout.phase = phase;
     pool->hooks.changed(pool->arg);
 }
 
@@ -466,10 +470,10 @@ int rollout_begin(struct pool *pool, const struct rollout_wish *wish, struct pan
     int number = generations_add(&pool->generations, wish->launch_take, wish->memfd, error);
     if (number < 0) return number;
     release_kept(pool);
-    begin(pool, wish->canary_percent > 0 ? ROLLOUT_CANARY : ROLLOUT_FORWARD, (uint32_t)number,
-          generations_launch(&pool->generations, (uint32_t)number));
+    prepare(pool, (uint32_t)number, generations_launch(&pool->generations, (uint32_t)number));
     pool->record->rollout.canary_percent = wish->canary_percent;
     pool->record->rollout.canary_for_ns = wish->canary_for_ns;
+    run(pool, wish->canary_percent > 0 ? ROLLOUT_CANARY : ROLLOUT_FORWARD);
     log_info("reload: generation %d starts", number);
     return 0;
 }
@@ -486,9 +490,10 @@ int rollout_again(struct pool *pool, struct pando_error *error) {
     struct record *record = pool->record;
     int number = generations_copy(&pool->generations, record->generation, error);
     if (number < 0) return number;
-    begin(pool, ROLLOUT_FORWARD, (uint32_t)number, generations_launch(&pool->generations, (uint32_t)number));
+    prepare(pool, (uint32_t)number, generations_launch(&pool->generations, (uint32_t)number));
     record->rollout.again = true;
     record->rollout.keep_ns = record->rollout.stable_ns = 0;
+    run(pool, ROLLOUT_FORWARD);
     return 0;
 }
 
@@ -500,11 +505,11 @@ int rollout_back(struct pool *pool, struct pando_error *error) {
     bool kept = is_kept(pool, previous);
     int number = kept ? (int)previous : generations_copy(&pool->generations, previous, error);
     if (number < 0) return number;
-    begin(pool, ROLLOUT_FORWARD, (uint32_t)number, generations_launch(&pool->generations, (uint32_t)number));
+    prepare(pool, (uint32_t)number, generations_launch(&pool->generations, (uint32_t)number));
     record->rollout.keep_ns = 0;
+    if (kept) record->rollout.stable_ns = 0;
+    run(pool, ROLLOUT_FORWARD);
     log_info("rollback: generation %u %s", previous, kept ? "is thawed" : "starts again");
-    if (!kept) return 0;
-    record->rollout.stable_ns = 0;
-    pool_arrange(pool);
+    if (kept) pool_arrange(pool);
     return 0;
 }

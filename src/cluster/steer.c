@@ -20,7 +20,7 @@
 #endif
 
 #define STRANGERS_AGAIN_NS CLOCK_S  // a worker's socket is no stranger's for longer than its `listen` takes
-#define NOTICE_NS (2 * CLOCK_MS)            // for threads to notice that their listener was shut down
+#define NOTICE_NS (2 * CLOCK_MS)      // for threads to notice that their listener was shut down
 enum { WAKES_A_TURN = 16 };
 
 static const enum steering_policy policy_of[LAUNCH_BALANCE_COUNT] = {
@@ -223,6 +223,10 @@ void steer_update(struct listeners *listeners, int address) {
         update_weights(listeners, address);
     else if (of_slots > 0 || rows > 1)
         steer_choose(listeners, address);
+}
+
+void steer_update_all(struct listeners *listeners) {
+    for (int a = 0; a < RECORD_ADDRESS_MAX; a++) steer_update(listeners, a);
 }
 
 static void update_probe(struct listeners *listeners) {

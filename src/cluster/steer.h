@@ -25,6 +25,7 @@ int steer_add(struct listeners *listeners, int address, int slot, int fd);
 void steer_removing(struct listeners *listeners, int row);    // it is about to be closed for good
 void steer_forget(struct listeners *listeners, int address);  // no socket of it is left
 void steer_update(struct listeners *listeners, int address);  // the live slots, generations or their shares are others now
+void steer_update_all(struct listeners *listeners);  // of every address
 void steer_choose(struct listeners *listeners, int address);  // without eBPF: from now on among the live ones alone
 
 // Until it is ended, connections from this port go to this row's socket, whoever else would be chosen.

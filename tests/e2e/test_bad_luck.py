@@ -222,21 +222,22 @@ def test_no_descriptor_left_in_keeper_or_primary_a_dead_worker_comes_back_when_t
     assert len(pids_answering(port, 3)) == 3
 
 
+def limit_processes(uid, pid, soft):
+    """As that user: only its own processes count, and only for an ordinary user."""
+    subprocess.run(["setpriv", f"--reuid={uid}", f"--regid={uid}", "--clear-groups", "prlimit", f"--pid={pid}", f"--nproc={soft}:"], check=True)
+
+
 @pytest.mark.skipif(os.geteuid() != 0, reason="only for an ordinary user is there a limit of processes, and only root can become one")
 def test_no_process_left_for_the_user_a_dead_worker_comes_back_when_there_is_one_again(pando):
     uid = 54322  # nobody else's
     port = free_port()
     instance = pando(app("epoll_server"), port, workers=2, uid=uid)
     status = instance.wait_ready()
-    def limit(soft):
-        subprocess.run(["setpriv", f"--reuid={uid}", f"--regid={uid}", "--clear-groups", "prlimit", f"--pid={status['keeper_pid']}",
-                        f"--nproc={soft}:"], check=True)
-
-    limit(1)
+    limit_processes(uid, status["keeper_pid"], 1)
     os.kill(status["workers"][0]["pid"], signal.SIGKILL)
     instance.wait_log("worker 0", "Resource temporarily unavailable")
     assert http_get(port).status == 200
-    limit(4096)
+    limit_processes(uid, status["keeper_pid"], 4096)
     instance.wait_ready(2, deadline=60)
 
 
@@ -256,13 +257,9 @@ def test_no_process_left_for_the_user_a_reload_is_refused(pando):
     port = free_port()
     instance = pando(app("epoll_server"), port, workers=2, uid=uid)
     status = instance.wait_ready()
-    def limit(soft):
-        subprocess.run(["setpriv", f"--reuid={uid}", f"--regid={uid}", "--clear-groups", "prlimit", f"--pid={status['keeper_pid']}",
-                        f"--nproc={soft}:"], check=True)
-
-    limit(1)
+    limit_processes(uid, status["keeper_pid"], 1)
     reload_is_refused_and_changes_nothing(instance, port, 4, "Resource temporarily unavailable")
-    limit(4096)
+    limit_processes(uid, status["keeper_pid"], 4096)
     instance.ctl("reload", "--stable", "50ms", check=0, timeout=180)
 
 
