@@ -11,7 +11,7 @@ import time
 
 import pytest
 
-from pando import PANDO, Load, app, count, free_port, http_get, pids_answering, wait_until
+from pando import PANDO, Load, app, count, free_port, http_get, pids_answering, wait_listening, wait_until
 
 
 def test_pando_below_pando_says_that_the_outer_one_listens_already_and_what_to_do(pando):
@@ -27,6 +27,7 @@ def test_pando_below_pando_works_without_interception(pando):
     outer = pando("sh", "-c", f'exec {PANDO} run -n inner -w 1 --no-intercept -- {app("epoll_server")} {port}', workers=1,
                   name="outer")
     outer.wait_ready()
+    wait_listening(port)  # without interception the inner Pando does not know when that is
     assert http_get(port).status == 200
 
 
